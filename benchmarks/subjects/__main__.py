@@ -1,0 +1,100 @@
+"""The command line: ``python -m benchmarks.subjects fetch|list``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.subjects.errors import SubjectError
+from benchmarks.subjects.fetch import fetch
+from benchmarks.subjects.subject import Subject
+from benchmarks.subjects.table import SUBJECTS
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def default_cache(environment: Mapping[str, str]) -> Path:
+    """``ONNXCOMPRESS_CACHE`` if it is set, else ``.cache/subjects`` below the repository root."""
+    return Path(environment.get("ONNXCOMPRESS_CACHE") or _ROOT / ".cache" / "subjects")
+
+
+def default_shared(environment: Mapping[str, str]) -> Path | None:
+    """``ONNXCOMPRESS_SHARED`` if set, else ``shared`` beside the repository if there is one."""
+    if named := environment.get("ONNXCOMPRESS_SHARED"):
+        return Path(named)
+    beside = _ROOT.parent / "shared"
+    return beside if beside.is_dir() else None
+
+
+def main(
+    arguments: Sequence[str] | None = None, *, subjects: Mapping[str, Subject] = SUBJECTS
+) -> int:
+    """Run the command and return its exit status: 0, or 1 after one line on stderr."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "list":
+            _list(subjects, options.cache)
+        else:
+            _fetch(subjects, options)
+    except SubjectError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.subjects", description="Real models and data for benchmarks."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="name the subjects and say which are in the cache")
+    fetching = commands.add_parser("fetch", help="download, export and check subjects")
+    for command in (listing, fetching):
+        command.add_argument(
+            "--cache",
+            type=Path,
+            default=default_cache(os.environ),
+            help="folder of the subjects (default: $ONNXCOMPRESS_CACHE, else .cache/subjects)",
+        )
+    fetching.add_argument("names", metavar="NAME", nargs="*", help="which subjects; default: all")
+    fetching.add_argument(
+        "--shared",
+        type=Path,
+        default=default_shared(os.environ),
+        help="folder of files that no package holds (default: $ONNXCOMPRESS_SHARED, else ../shared)",
+    )
+    fetching.add_argument("--force", action="store_true", help="build again what is in the cache")
+    return parser
+
+
+def _list(subjects: Mapping[str, Subject], cache: Path) -> None:
+    for name, subject in subjects.items():
+        state = "in the cache" if (cache / name).is_dir() else "not fetched"
+        print(f"{name:20} {state:14} {subject.summary}")
+
+
+def _fetch(subjects: Mapping[str, Subject], options: argparse.Namespace) -> None:
+    unknown = [name for name in options.names if name not in subjects]
+    if unknown:
+        raise SubjectError(f"no subject named {unknown[0]!r}; there are: {', '.join(subjects)}")
+    for name in options.names or subjects:
+        fetch(
+            subjects[name],
+            cache=options.cache,
+            shared=options.shared,
+            force=options.force,
+            say=lambda line: print(line, flush=True),
+        )
+
+
+if __name__ == "__main__":
+    # Python's default would end the process without removing the temporary folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""The float metric of a subject, and what its model file looks like."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from benchmarks.subjects.subject import Samples
+
+_BATCH = 50
+
+
+def top1(model: Path, samples: Samples) -> float:
+    """The share of samples whose largest first output is their label, in percent."""
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    right = 0
+    for start in range(0, len(samples), _BATCH):
+        rows = slice(start, start + _BATCH)
+        feeds = {name: array[rows] for name, array in samples.inputs.items()}
+        scores = session.run(None, feeds)[0]
+        right += int(np.sum(scores.argmax(axis=1) == samples.labels[rows]))
+    return round(100 * right / len(samples), 2)
+
+
+def describe(model: Path) -> dict[str, Any]:
+    """Size, opset, nodes by op type, inputs and outputs of a model file, ready for JSON."""
+    proto = onnx.load(model, load_external_data=False)
+    return {
+        "bytes": model.stat().st_size,
+        "ir_version": proto.ir_version,
+        "opset": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
+        "nodes": len(proto.graph.node),
+        "ops": dict(Counter(node.op_type for node in proto.graph.node).most_common()),
+        "inputs": {value.name: _value_type(value) for value in proto.graph.input},
+        "outputs": {value.name: _value_type(value) for value in proto.graph.output},
+    }
+
+
+def _value_type(value: onnx.ValueInfoProto) -> str:
+    tensor = value.type.tensor_type
+    dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim)
+    return f"{onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name}[{dims}]"

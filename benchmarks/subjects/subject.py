@@ -1,0 +1,102 @@
+"""What a subject is: where it comes from and how its folder is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.subjects.archive import Package
+from benchmarks.subjects.errors import SubjectError
+
+LABELS = "labels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Model inputs with their labels.
+
+    Attributes:
+        inputs: one array per model input, under the input's name, shape (samples, ...).
+        labels: the right class of each sample, int64, shape (samples,).
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Refuse arrays whose first axes differ, and labels that are not int64."""
+        lengths = {name: len(array) for name, array in self.arrays().items()}
+        if len(set(lengths.values())) != 1:
+            raise SubjectError(f"sample counts differ: {lengths}")
+        if self.labels.dtype != np.int64 or self.labels.ndim != 1:
+            raise SubjectError(f"labels must be int64 of rank 1, not {self.labels.dtype}")
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.labels)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything that goes into the ``.npz`` file."""
+        return {**self.inputs, LABELS: self.labels}
+
+    def digests(self) -> set[bytes]:
+        """The distinct samples, each as the bytes of its inputs; labels do not count."""
+        return {
+            b"".join(np.ascontiguousarray(array[row]).tobytes() for array in self.inputs.values())
+            for row in range(len(self))
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The two disjoint parts of a subject's data."""
+
+    calibration: Samples
+    test: Samples
+
+    def __post_init__(self) -> None:
+        """Refuse a leak: a test sample that calibration has seen makes every figure worthless."""
+        shared = self.calibration.digests() & self.test.digests()
+        if shared:
+            raise SubjectError(f"{len(shared)} samples are in both calibration and test data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What a builder may read.
+
+    Attributes:
+        packages: the folder each package was unpacked to, by package name.
+        shared: the local path of each shared file or folder, by the name the subject declares.
+    """
+
+    packages: Mapping[str, Path]
+    shared: Mapping[str, Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One real model with its data.
+
+    Attributes:
+        name: the folder name, as typed on the command line.
+        summary: one line for ``list``.
+        licenses: of the weights and of the data, in words.
+        inputs: for each model input, how it was made from the raw data.
+        build: writes ``model.onnx`` (and extra files) to the folder it gets; returns the data.
+        packages: archives to download.
+        shared: files or folders below the --shared folder that are not downloaded.
+        libraries: distributions whose versions shape the result; recorded in subject.json.
+    """
+
+    name: str
+    summary: str
+    licenses: str
+    inputs: Mapping[str, str]
+    build: Callable[[Sources, Path], Split]
+    packages: tuple[Package, ...] = ()
+    shared: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = field(default=("numpy", "onnx", "onnxruntime"))

@@ -1,0 +1,246 @@
+"""A dataset: samples of many parts, of which one at a time is in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcompress.data.batching import Rows, ShapeKey, joined, padded, shape_key, take_rows
+from onnxcompress.data.casting import is_float
+from onnxcompress.data.checks import batch_size, check_finite
+from onnxcompress.data.splitting import stratified_indices
+from onnxcompress.errors import DataError
+
+if TYPE_CHECKING:
+    from onnxcompress.data.parts import Part
+    from onnxcompress.runtime.session import TensorSignature
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What is fed at once.
+
+    Attributes:
+        feeds: an array for every input.
+        labels: of the real samples, None where the dataset has none.
+        count: how many samples are real. Where a model wants a fixed number, the last batch is
+            filled up with copies of its last sample: keep `output[:count]` of a batch-first output.
+        whole: the feed is one sample as it stands, so outputs must not be cut along any axis.
+    """
+
+    feeds: dict[str, np.ndarray]
+    labels: np.ndarray | None
+    count: int
+    whole: bool = False
+
+
+class _Store:
+    """The parts, the last one read being kept."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        self.offsets = np.cumsum([0, *(part.count for part in parts)])
+        self._read: tuple[int, dict[str, np.ndarray]] | None = None
+        self._read_labels: tuple[int, np.ndarray | None] | None = None
+
+    def arrays(self, index: int) -> dict[str, np.ndarray]:
+        if self._read is None or self._read[0] != index:
+            self._read = None  # two parts must not be in memory at once
+            self._read = index, self.parts[index].arrays()
+        return self._read[1]
+
+    def labels(self, index: int) -> np.ndarray | None:
+        if self._read_labels is None or self._read_labels[0] != index:
+            self._read_labels = index, self.parts[index].labels()
+        return self._read_labels[1]
+
+
+class Dataset:
+    """Samples for a model, in an order; views share the parts and copy nothing.
+
+    Args:
+        parts: what the samples are read from; all with labels or all without.
+        signature: the model's inputs.
+
+    Raises:
+        DataError: there are no samples, only some parts have labels, or samples cannot be cut from
+            arrays because the inputs disagree about the batch size.
+    """
+
+    def __init__(self, parts: Sequence[Part], signature: Sequence[TensorSignature]) -> None:
+        if not parts:
+            raise DataError("the data hold no samples")
+        if any(part.has_labels != parts[0].has_labels for part in parts):
+            without = next(part.origin for part in parts if not part.has_labels)
+            raise DataError(f"{without}: it has no labels, while other parts of the data have")
+        self._store = _Store(parts)
+        self._indices: Indices = np.arange(self._store.offsets[-1], dtype=np.int64)
+        self._fixed = None if all(part.whole for part in parts) else batch_size(signature)
+
+    def __len__(self) -> int:
+        """The number of samples; a test set folder is one."""
+        return len(self._indices)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether `labels` gives an array."""
+        return self._store.parts[0].has_labels
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Labels of all samples in the dataset's order, read without reading the inputs.
+
+        Raises:
+            DataError: labels of two parts differ in shape, or a float label is not finite.
+        """
+        if not self.has_labels:
+            return None
+        chunks = [self._labels_of(rows) for rows in self._runs()]
+        shapes = {chunk.shape[1:] for chunk in chunks}
+        if len(shapes) > 1:
+            told = " and ".join(str(shape) for shape in sorted(shapes, key=str))
+            raise DataError(f"labels of the parts differ in shape: {told} for one sample")
+        return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yields batches in the dataset's order.
+
+        Samples of several parts share a batch where their shapes agree. A model with a fixed batch
+        size gets that one instead of `size`, the last batch filled up.
+
+        Args:
+            size: samples in a batch, at least 1.
+
+        Raises:
+            DataError: a part cannot be read, or holds NaN or infinite values.
+        """
+        if size < 1:
+            raise ValueError(f"a batch has at least one sample, not {size}")
+        size = self._fixed or size
+        pending: list[tuple[dict[str, np.ndarray], Rows]] = []
+        pending_key: ShapeKey | None = None
+        for run in self._runs():
+            part = self._store.parts[run.part]
+            if part.whole:
+                if pending:
+                    yield self._batch(pending, size)
+                    pending = []
+                feeds = self._feeds_of(run)
+                yield Batch(feeds=feeds, labels=None, count=1, whole=True)
+                continue
+            key = shape_key(self._store.arrays(run.part))
+            if pending and key != pending_key:
+                yield self._batch(pending, size)
+                pending = []
+            pending_key = key
+            begin = 0
+            while begin < len(run):
+                room = size - sum(len(rows) for _, rows in pending)
+                rows = run[begin : begin + room]
+                pending.append((self._feeds_of(rows), rows))
+                begin += len(rows)
+                if len(rows) == room:
+                    yield self._batch(pending, size)
+                    pending = []
+        if pending:
+            yield self._batch(pending, size)
+
+    def take(self, indices: Sequence[int] | Indices) -> Dataset:
+        """A view of some samples, in the order given; sorted indices read each file only once.
+
+        Raises:
+            IndexError: an index is out of range.
+            DataError: there are no indices.
+        """
+        chosen = np.asarray(indices, dtype=np.int64)
+        if not len(chosen):
+            raise DataError("no samples were chosen from the data")
+        view = object.__new__(Dataset)
+        view._store = self._store
+        view._fixed = self._fixed
+        view._indices = self._indices[chosen]
+        return view
+
+    def split(self, calibration: int, seed: int) -> tuple[Dataset, Dataset]:
+        """Splits into `calibration` samples and the rest, at random, keeping the dataset's order.
+
+        Where each sample has one integer label, both halves have about the same mix of labels.
+
+        Args:
+            calibration: samples in the first dataset, at least 1 and fewer than all.
+            seed: of the random choice.
+
+        Raises:
+            DataError: there are too few samples.
+        """
+        if not 1 <= calibration < len(self):
+            raise DataError(
+                f"cannot set {calibration} samples aside for calibration: the data hold "
+                f"{len(self)} and at least one must be left to measure with"
+            )
+        labels = self.labels
+        stratify = labels is not None and labels.ndim == 1 and labels.dtype.kind in "iub"
+        rng = np.random.default_rng(seed)
+        strata = labels if stratify else None
+        first = stratified_indices(len(self), calibration, strata, rng)
+        rest = np.setdiff1d(np.arange(len(self)), first, assume_unique=True)
+        return self.take(first), self.take(rest)
+
+    def fingerprint(self) -> str:
+        """A sha256 (hex) over what is fed and the labels, read part by part; paths do not count."""
+        digest = hashlib.sha256()
+        for run in self._runs():
+            arrays = dict(take_rows(self._store.arrays(run.part), run.rows, self._whole(run)))
+            if self.has_labels:
+                # No input can bear this name: ONNX names are not empty.
+                arrays[""] = self._labels_of(run)
+            for name in sorted(arrays):
+                array = arrays[name]
+                plain = array.astype(str) if array.dtype == object else np.ascontiguousarray(array)
+                digest.update(f"{name}\0{array.dtype}\0{plain.shape}\0".encode())
+                digest.update(plain.tobytes())
+        return digest.hexdigest()
+
+    def _runs(self) -> Iterator[Rows]:
+        """The samples in order, cut where the part changes."""
+        part_of = np.searchsorted(self._store.offsets, self._indices, side="right") - 1
+        cuts = np.flatnonzero(np.diff(part_of)) + 1
+        for ids, parts in zip(np.split(self._indices, cuts), np.split(part_of, cuts), strict=True):
+            part = int(parts[0])
+            yield Rows(part=part, rows=ids - self._store.offsets[part])
+
+    def _whole(self, run: Rows) -> bool:
+        return self._store.parts[run.part].whole
+
+    def _feeds_of(self, rows: Rows) -> dict[str, np.ndarray]:
+        whole = self._whole(rows)
+        feeds = take_rows(self._store.arrays(rows.part), rows.rows, whole)
+        check_finite(feeds, None if whole else rows.rows, self._store.parts[rows.part].origin)
+        return feeds
+
+    def _labels_of(self, rows: Rows) -> np.ndarray:
+        labels = self._store.labels(rows.part)
+        origin = self._store.parts[rows.part].origin
+        if labels is None:
+            raise DataError(f"{origin}: it has no labels")
+        chosen: np.ndarray = labels[rows.rows]
+        if is_float(chosen.dtype) and not np.isfinite(chosen).all():
+            raise DataError(f"{origin}: labels hold NaN or infinite values")
+        return chosen
+
+    def _batch(self, pending: Sequence[tuple[Mapping[str, np.ndarray], Rows]], size: int) -> Batch:
+        labels = None
+        if self.has_labels:
+            labels = np.concatenate([self._labels_of(rows) for _, rows in pending])
+        count = sum(len(rows) for _, rows in pending)
+        feeds = joined([feeds for feeds, _ in pending])
+        if self._fixed is not None and count < size:
+            feeds = padded(feeds, count, size)
+        return Batch(feeds=feeds, labels=labels, count=count)

@@ -1,0 +1,1 @@
+"""The graph layer: the only place that touches the file format."""

@@ -1,0 +1,56 @@
+"""External data: where a tensor's bytes lie beside the model, checked before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from onnxcompress.errors import ModelError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """`length` bytes from `offset` in `path`."""
+
+    path: Path
+    offset: int
+    length: int
+
+
+def locate(tensor: onnx.TensorProto, folder: Path, expected: int) -> Place:
+    """Finds a tensor's bytes, refusing to leave the model's folder.
+
+    Args:
+        tensor: a TensorProto with `data_location` EXTERNAL.
+        folder: the folder of the model file.
+        expected: bytes that the tensor's type and shape ask for.
+
+    Raises:
+        ModelError: the location is missing, leaves `folder` (also by a symbolic link), or the file
+            does not hold `expected` bytes there.
+    """
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    where = f"external data of tensor {tensor.name!r}"
+    location = entries.get("location", "")
+    if not location:
+        raise ModelError(f"{where}: no location is given")
+    path = (folder / location).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ModelError(f"{where}: {location!r} leaves the model's folder, which is refused")
+    if not path.is_file():
+        raise ModelError(f"{where}: file {location!r} is missing beside the model")
+    try:
+        offset = int(entries.get("offset", 0))
+        length = int(entries.get("length", expected))
+    except ValueError as fault:
+        raise ModelError(f"{where}: offset and length must be integers ({fault})") from fault
+    if length != expected:
+        raise ModelError(f"{where}: {length} bytes are stored, its type and shape need {expected}")
+    if offset < 0 or offset + length > path.stat().st_size:
+        raise ModelError(
+            f"{where}: bytes {offset}..{offset + length} lie beyond the end of {location!r} "
+            f"({path.stat().st_size} bytes); the file is cut short"
+        )
+    return Place(path=path, offset=offset, length=length)

@@ -1,0 +1,146 @@
+"""Linear nodes seen alike: y = W x + b for Conv, ConvTranspose, Gemm and MatMul (+ Add)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxcompress.ir import query
+from onnxcompress.ir.edit import Editor
+from onnxcompress.ir.model import Constant, Model, Node, Tensor
+from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear node with a stored weight, and the Add that is its bias if it is a MatMul with one.
+
+    Attributes:
+        node: a Conv, ConvTranspose, Gemm or MatMul.
+        add: for a MatMul, the Add of a stored vector that alone reads its output.
+    """
+
+    node: Node
+    add: Node | None
+
+    @classmethod
+    def feeding(cls, model: Model, tensor: Tensor) -> Linear | str:
+        """The linear node that writes `tensor` for a single reader; or why there is none."""
+        node = query.producer(tensor)
+        if node is None:
+            return "reads a graph input or a stored tensor, not a linear node"
+        if query.only_consumer(model, tensor) is None:
+            return f"{tensor.name!r} has other readers"
+        add = None
+        if node.op == "Add" and (bias := stored_operand(node)) is not None:
+            add, matmul = node, query.producer(node.inputs[1 - bias])
+            if matmul is not None and matmul.op == "MatMul":
+                if query.only_consumer(model, matmul.outputs[0]) is None:
+                    return f"{matmul.outputs[0].name!r} has other readers"
+                node = matmul
+        if node.op not in WEIGHTED_OPS:
+            return f"reads {node.op}, which is not linear with a stored weight"
+        weight = query.constant(node, WEIGHTED_OPS[node.op].weight)
+        if weight is None:
+            return f"the weight of {node.name!r} is not stored"
+        if weight.dtype not in (np.float32, np.float64, np.float16):
+            return f"the weight of {node.name!r} is {weight.dtype}"
+        if node.op == "MatMul" and len(weight.shape) != 2:
+            return f"the weight of {node.name!r} is not a matrix"
+        return cls(node, add)
+
+    @property
+    def weight(self) -> Constant:
+        """The stored weight."""
+        weight = query.constant(self.node, 1)
+        assert weight is not None
+        return weight
+
+    @property
+    def channels(self) -> int:
+        """Output channels."""
+        axis = output_channel_axis(self.node, len(self.weight.shape))
+        groups = self.node.int_attr("group", 1) if self.node.op == "ConvTranspose" else 1
+        return self.weight.shape[axis] * groups
+
+    def scale_and_shift(
+        self, edit: Editor, scale: np.ndarray, shift: np.ndarray | None
+    ) -> str | None:
+        """Makes the node compute `scale * y + shift`, per output channel.
+
+        Args:
+            edit: records the change.
+            scale: float64, one for each output channel, or a scalar.
+            shift: likewise; None for none.
+
+        Returns:
+            None, or why it cannot be done; then nothing was changed.
+        """
+        for factor in (scale, shift):
+            if factor is not None and factor.size not in (1, self.channels):
+                return f"{factor.size} factors for the {self.channels} channels of {self.node.name}"
+        bias = self._bias()
+        if isinstance(bias, str):
+            return bias
+        if self.node.op == "MatMul" and self.add is None and shift is not None:
+            return f"{self.node.name!r} has no bias to fold into"
+        dtype = self.weight.dtype
+        scale = np.broadcast_to(scale.reshape(-1), self.channels)
+        shape = [1] * len(self.weight.shape)
+        if self.node.op == "ConvTranspose":  # [in, out / group, ...]: channels of group g lie in
+            weight = self._scaled_transposed(scale)  # the g-th slice of the first axis
+        else:
+            shape[output_channel_axis(self.node, len(shape))] = -1
+            weight = self.weight.values.astype(np.float64) * scale.reshape(shape)
+        edit.set_values(self.node, 1, weight.astype(dtype), "weight scaled")
+        if bias is None and shift is None:
+            return None
+        total = (0.0 if bias is None else bias * scale) + (0.0 if shift is None else shift)
+        values = np.broadcast_to(total, self.channels).astype(dtype)
+        if self.add is not None:
+            index = stored_operand(self.add)
+            assert index is not None
+            shape = self.add.inputs[index].shape  # extra axes may decide the rank of the result
+            if len(shape) > 1 and shape[-1] == self.channels:
+                values = values.reshape(shape)
+            edit.set_values(self.add, index, values, "bias scaled and shifted")
+        elif bias is None:
+            constant = edit.constant(f"{self.node.name}_bias", values)
+            edit.set_input(self.node, 2, constant, "bias added")
+        else:
+            edit.set_values(self.node, 2, values, "bias scaled and shifted")
+        return None
+
+    def _bias(self) -> np.ndarray | str | None:
+        """The bias as float64 [channels]; None if there is none; or why it cannot be folded."""
+        if self.node.op == "Gemm" and self.node.float_attr("beta", 1.0) != 1.0:
+            return f"{self.node.name!r} scales its bias (beta)"
+        if self.add is not None:
+            index = stored_operand(self.add)
+            assert index is not None
+            bias = query.constant(self.add, index)
+        elif not query.has_input(self.node, 2):
+            return None
+        else:
+            bias = query.constant(self.node, 2)
+        if bias is None:
+            return f"the bias of {self.node.name!r} is not stored"
+        values = bias.values.astype(np.float64)
+        if values.size != 1 and values.shape[-1] != self.channels or values.size > self.channels:
+            return f"the bias of {self.node.name!r} is not one value a channel"
+        return np.broadcast_to(values.reshape(-1), self.channels)
+
+    def _scaled_transposed(self, scale: np.ndarray) -> np.ndarray:
+        weight = self.weight.values.astype(np.float64)
+        groups = self.node.int_attr("group", 1)
+        parts = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+        factors = scale.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))
+        scaled: np.ndarray = (parts * factors).reshape(weight.shape)
+        return scaled
+
+
+def stored_operand(node: Node) -> int | None:
+    """Which of two operands is a stored tensor; None if none or both are."""
+    stored = [isinstance(tensor, Constant) for tensor in node.inputs[:2]]
+    return stored.index(True) if sum(stored) == 1 else None

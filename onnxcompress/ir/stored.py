@@ -1,0 +1,93 @@
+"""Arrays that stay where they are stored until someone reads them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from onnxcompress.ir.external import Place
+
+SUB_BYTE_BITS = {"int4": 4, "uint4": 4, "int2": 2, "uint2": 2, "float4_e2m1fn": 4}
+"""Element types that numpy keeps one to a byte and a file packs, with their width in bits."""
+
+
+def stored_bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    """Bytes that an array of this shape and element type takes in a file."""
+    bits = SUB_BYTE_BITS.get(dtype.name, dtype.itemsize * 8)
+    return (math.prod(shape) * bits + 7) // 8
+
+
+class StoredArray(Protocol):
+    """An array described by where it lies; `load` makes it readable."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Element type."""
+        ...
+
+    def load(self) -> np.ndarray:
+        """The array, read-only, without keeping a reference to it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class MappedArray:
+    """An array in a file beside the model, mapped read-only at each load (no copy, no cache)."""
+
+    place: Place
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def load(self) -> np.ndarray:
+        """Maps the file's bytes; the mapping ends with the last reference to the array."""
+        return np.memmap(
+            self.place.path, self.dtype, "r", offset=self.place.offset, shape=self.shape
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedArray:
+    """An array of elements under one byte, packed in a file beside the model."""
+
+    place: Place
+    onnx_type: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def load(self) -> np.ndarray:
+        """Unpacks the elements, one to a byte."""
+        with self.place.path.open("rb") as file:
+            file.seek(self.place.offset)
+            raw = file.read(self.place.length)
+        packed = onnx.TensorProto(data_type=self.onnx_type, dims=self.shape, raw_data=raw)
+        return numpy_helper.to_array(packed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SparseArray:
+    """A sparse stored tensor: kept sparse for the file, dense for whoever reads it."""
+
+    proto: onnx.SparseTensorProto
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def load(self) -> np.ndarray:
+        """Spreads the stored values over a new array of zeros."""
+        dense = np.zeros(self.shape, self.dtype)
+        values = numpy_helper.to_array(self.proto.values)
+        indices = numpy_helper.to_array(self.proto.indices)
+        if indices.ndim == 1:  # positions in the flattened array
+            dense.reshape(-1)[indices] = values
+        else:
+            dense[tuple(indices.T)] = values
+        return dense

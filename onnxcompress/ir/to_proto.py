@@ -1,0 +1,128 @@
+"""`Model` -> ONNX protobuf. Untouched parts leave as they came in, field for field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from onnxcompress.ir.model import Constant, Graph, Model, Node, Tensor, Variable
+from onnxcompress.ir.stored import SparseArray
+
+StoreTensor = Callable[[Constant], onnx.TensorProto]
+"""How a stored tensor's elements reach the file: inside the message, or in a file beside it."""
+
+
+def store_inside(constant: Constant) -> onnx.TensorProto:
+    """Puts the elements into the message itself."""
+    proto = numpy_helper.from_array(np.ascontiguousarray(constant.values), constant.name)
+    proto.dims[:] = constant.shape  # ascontiguousarray makes scalars one-dimensional
+    return described(proto, constant)
+
+
+def described(proto: onnx.TensorProto, constant: Constant) -> onnx.TensorProto:
+    """Adds the doc string and metadata that the tensor was loaded with."""
+    if constant.envelope is not None:
+        proto.MergeFrom(constant.envelope)
+    return proto
+
+
+def export_model(model: Model, store: StoreTensor = store_inside) -> onnx.ModelProto:
+    """Builds the message. The model is not changed and shares nothing with it.
+
+    A stored tensor is written once, in the innermost graph that all its users can see.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.envelope)
+    exporter = _Exporter(store, _homes(model), model.envelope.ir_version)
+    proto.graph.CopyFrom(exporter.graph(model.graph))
+    return proto
+
+
+class _Exporter:
+    def __init__(self, store: StoreTensor, homes: dict[Graph, list[Constant]], ir_version: int):
+        self.store = store
+        self.homes = homes
+        self.ir_version = ir_version
+
+    def graph(self, graph: Graph) -> onnx.GraphProto:
+        proto = onnx.GraphProto()
+        proto.CopyFrom(graph.envelope)
+        proto.input.extend(_value_info(tensor) for tensor in graph.inputs)
+        proto.output.extend(_value_info(tensor) for tensor in graph.outputs)
+        for constant in [*self.homes.get(graph, []), *graph.defaults.values()]:
+            if isinstance(constant.stored, SparseArray):
+                sparse = proto.sparse_initializer.add()
+                sparse.CopyFrom(constant.stored.proto)
+                sparse.values.name = constant.name
+            else:
+                proto.initializer.append(self.store(constant))
+            if self.ir_version < 4:  # see import_model
+                proto.input.append(_value_info(constant))
+        shown = {tensor.name for tensor in [*graph.inputs, *graph.outputs]}
+        for node in graph.nodes:
+            proto.node.append(self.node(node))
+            proto.value_info.extend(
+                _value_info(tensor)
+                for tensor in node.outputs
+                if tensor.name and tensor.name not in shown and _is_described(tensor)
+            )
+        return proto
+
+    def node(self, node: Node) -> onnx.NodeProto:
+        proto = onnx.NodeProto()
+        if node.envelope is not None:
+            proto.CopyFrom(node.envelope)
+        proto.op_type, proto.name, proto.domain = node.op, node.name, node.domain
+        proto.input.extend(tensor.name for tensor in node.inputs)
+        proto.output.extend(tensor.name for tensor in node.outputs)
+        for name, value in node.attrs.items():
+            if isinstance(value, Graph):
+                body = proto.attribute.add(name=name, type=onnx.AttributeProto.GRAPH)
+                body.g.CopyFrom(self.graph(value))
+            else:
+                proto.attribute.append(value)
+        return proto
+
+
+def _is_described(tensor: Variable) -> bool:
+    return tensor.envelope is not None or tensor.dtype is not None
+
+
+def _value_info(tensor: Tensor) -> onnx.ValueInfoProto:
+    if isinstance(tensor, Variable) and tensor.envelope is not None:
+        info = onnx.ValueInfoProto()
+        info.CopyFrom(tensor.envelope)
+        info.name = tensor.name
+        return info
+    if tensor.dtype is None:
+        return onnx.ValueInfoProto(name=tensor.name)
+    onnx_type = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype)
+    return onnx.helper.make_tensor_value_info(tensor.name, onnx_type, tensor.shape)
+
+
+def _homes(model: Model) -> dict[Graph, list[Constant]]:
+    """For each graph, the stored tensors to write there."""
+    chain: dict[Graph, tuple[Graph, ...]] = {model.graph: (model.graph,)}
+    home: dict[Constant, tuple[Graph, ...]] = {}
+
+    def place(constants: Iterable[Tensor], graphs: tuple[Graph, ...]) -> None:
+        for constant in constants:
+            if isinstance(constant, Constant):
+                known = home.get(constant, graphs)
+                shared = sum(a is b for a, b in zip(known, graphs, strict=False))
+                home[constant] = graphs[:shared]
+
+    for graph in model.graphs():
+        graphs = chain[graph]
+        place(graph.initializers, graphs)  # used or not, and in the file's order
+        for node in graph.nodes:
+            place(node.inputs, graphs)
+            chain.update((body, (*graphs, body)) for body in node.bodies())
+        place(graph.outputs, graphs)
+    homes: dict[Graph, list[Constant]] = {}
+    for constant, graphs in home.items():
+        homes.setdefault(graphs[-1], []).append(constant)
+    return homes

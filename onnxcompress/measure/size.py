@@ -1,0 +1,168 @@
+"""What a model takes: bytes on disk, seconds to load, memory to run."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError, Message
+
+from onnxcompress.errors import ModelError, SessionError
+from onnxcompress.runtime.session import Session, SessionSettings
+
+_PROBE: Final = "onnxcompress.measure.memory_probe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What a model takes.
+
+    Attributes:
+        file_bytes: of the model file and its external data.
+        load_seconds: until onnxruntime is ready, the median of a few times.
+        peak_memory_bytes: the most that loading it and one run held at once in a process of its
+            own, above Python, onnxruntime and the feed.
+    """
+
+    file_bytes: int
+    load_seconds: float
+    peak_memory_bytes: int
+
+
+def measure_size(
+    path: Path,
+    feed: Mapping[str, np.ndarray] | None = None,
+    settings: SessionSettings | None = None,
+) -> Size:
+    """Measures all three; without a feed, memory is that of loading alone.
+
+    Raises:
+        ModelError: the file cannot be read, or its external data are missing.
+        SessionError: onnxruntime cannot load or run it.
+    """
+    return Size(
+        file_bytes=file_bytes(path),
+        load_seconds=load_seconds(path, settings),
+        peak_memory_bytes=peak_memory_bytes(path, feed, settings),
+    )
+
+
+def file_bytes(path: Path) -> int:
+    """Bytes of a model file and of each file that its tensors refer to, counted once.
+
+    Raises:
+        ModelError: a file is missing, not a model, or lies outside the model's folder.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError) as fault:
+        raise ModelError(f"{path}: cannot be read as an ONNX model ({fault})") from fault
+    folder = path.resolve().parent
+    files = {path.resolve()}
+    for location in {
+        entry.value
+        for tensor in _tensors(model)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }:
+        file = (folder / location).resolve()
+        if not file.is_relative_to(folder):
+            raise ModelError(f"{path}: external data {location!r} lie outside the model's folder")
+        if not file.is_file():
+            raise ModelError(f"{path}: external data file {location!r} is missing beside it")
+        files.add(file)
+    return sum(file.stat().st_size for file in files)
+
+
+def load_seconds(path: Path, settings: SessionSettings | None = None, *, repeats: int = 3) -> float:
+    """Seconds until onnxruntime is ready, the median of `repeats` times.
+
+    Raises:
+        SessionError: onnxruntime cannot load the model.
+    """
+    return statistics.median(Session(path, settings).load_seconds for _ in range(repeats))
+
+
+def peak_memory_bytes(
+    path: Path,
+    feed: Mapping[str, np.ndarray] | None = None,
+    settings: SessionSettings | None = None,
+    *,
+    timeout_seconds: float = 600.0,
+) -> int:
+    """The most memory that loading a model and one run hold at once, in a fresh process.
+
+    Args:
+        path: the model.
+        feed: an array for every input; None to load only.
+        settings: threads, optimizations and prepacking are taken over.
+        timeout_seconds: how long to wait for the process.
+
+    Raises:
+        SessionError: onnxruntime cannot load or run it, or the process ended without an answer.
+    """
+    chosen = settings or SessionSettings()
+    command = [sys.executable, "-m", _PROBE, str(path), "--threads", str(chosen.threads)]
+    command += [] if chosen.optimize else ["--no-optimize"]
+    command += [] if chosen.prepack else ["--no-prepack"]
+    with tempfile.TemporaryDirectory() as folder:
+        if feed is not None:
+            # By number: names of inputs are not always names of files.
+            arrays = {f"a{number}": _plain(array) for number, array in enumerate(feed.values())}
+            np.savez(Path(folder, "feed.npz"), allow_pickle=False, **arrays)
+            names = msgspec.json.encode(list(feed))
+            Path(folder, "names.json").write_bytes(names)
+            command += ["--feed", folder]
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=timeout_seconds,
+                env=_environment(),
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise SessionError(
+                f"{path}: no run within {timeout_seconds:.0f} s while measuring memory"
+            ) from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it was killed, perhaps for want of memory"])[
+            -1
+        ]
+        raise SessionError(f"{path}: memory was not measured: {last}")
+    return int(done.stdout)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Text comes as objects, which are not written without pickling."""
+    return array.astype(str) if array.dtype.kind == "O" else array
+
+
+def _environment() -> dict[str, str]:
+    """The child imports this very package, installed or not."""
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a model, wherever it stands: initializers, attributes, inner graphs."""
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in [value] if isinstance(value, Message) else value:
+                yield from _tensors(inner)

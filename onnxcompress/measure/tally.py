@@ -1,0 +1,89 @@
+"""What is counted for each sample, so that any resampling of the samples is a weighted sum."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Weights = NDArray[np.int64]
+Sums = NDArray[np.float64]
+
+
+class Tally(Protocol):
+    """Counts for `samples` samples."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples were counted."""
+
+    def sums(self, weights: Weights) -> Sums:
+        """Adds up the counts, each sample as often as its weight says.
+
+        Args:
+            weights: shape (resamples, samples).
+
+        Returns:
+            An array whose first axis is resamples.
+        """
+
+
+class RowTally:
+    """A few numbers for each sample.
+
+    Args:
+        rows: shape (samples, numbers).
+    """
+
+    def __init__(self, rows: NDArray[np.float64]) -> None:
+        self._rows = rows
+
+    @property
+    def samples(self) -> int:
+        """How many samples were counted."""
+        return len(self._rows)
+
+    def sums(self, weights: Weights) -> Sums:
+        """Shape (resamples, numbers)."""
+        return weights.astype(np.float64) @ self._rows
+
+
+class ConfusionTally:
+    """Hits, labels and predictions by class; a sample may hold several labelled positions.
+
+    Args:
+        samples: how many samples there are.
+        sample_of: the sample of each position, shape (positions,).
+        true: the label of each position.
+        predicted: the class predicted at each position.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        sample_of: NDArray[np.int64],
+        true: NDArray[np.int64],
+        predicted: NDArray[np.int64],
+    ) -> None:
+        self._samples = samples
+        self._sample_of = sample_of
+        names, codes = np.unique(np.concatenate([true, predicted]), return_inverse=True)
+        self._classes = len(names)
+        self._true, self._predicted = np.split(codes, [len(true)])
+        self._hit = self._true == self._predicted
+
+    @property
+    def samples(self) -> int:
+        """How many samples were counted."""
+        return self._samples
+
+    def sums(self, weights: Weights) -> Sums:
+        """Shape (resamples, 3, classes): hits, labels, predictions."""
+        sums = np.empty((len(weights), 3, self._classes))
+        for row, weight in zip(sums, weights, strict=True):
+            of = weight[self._sample_of]
+            row[0] = np.bincount(self._true[self._hit], of[self._hit], self._classes)
+            row[1] = np.bincount(self._true, of, self._classes)
+            row[2] = np.bincount(self._predicted, of, self._classes)
+        return sums

@@ -1,0 +1,143 @@
+"""What a pass is: a frozen dataclass whose fields are its options."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+
+from onnxcompress.ir.edit import Change, Editor, Skip
+from onnxcompress.ir.model import Constant, Model, Node
+from onnxcompress.quantization.observers import Observer, Range
+from onnxcompress.target import Target
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """What a tensor turned out to be when a sample was run."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+
+class Context(Protocol):
+    """What a pass may ask for. Each service computes on demand, once, and shares the result.
+
+    A service that needs data raises `DataError` when there is none, naming what it was for.
+    """
+
+    @property
+    def target(self) -> Target:
+        """The processor the result is meant for."""
+        ...
+
+    def evaluate(self, model: Model, nodes: Sequence[Node]) -> Mapping[str, np.ndarray]:
+        """The outputs, by tensor name, of nodes that depend on stored tensors alone."""
+        ...
+
+    def types(self, model: Model) -> Mapping[str, TensorType]:
+        """Element type and shape of every tensor of the main graph, from running one sample."""
+        ...
+
+    def ranges(
+        self, model: Model, tensors: Sequence[str], observer: Observer
+    ) -> Mapping[str, Range]:
+        """The range of each named float tensor of the main graph over the calibration data."""
+        ...
+
+
+@dataclass(frozen=True)
+class Override:
+    """Other options for some nodes: by name (shell-style patterns) or by op type.
+
+    `options` is the pass as it acts on those nodes; None leaves them alone.
+    """
+
+    options: Pass | None
+    nodes: tuple[str, ...] = ()
+    op_types: tuple[str, ...] = ()
+
+    def names(self, node: Node) -> bool:
+        """Whether the override means this node by its name."""
+        return any(fnmatchcase(node.name, pattern) for pattern in self.nodes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass(ABC):
+    """A graph rewrite. The first line of a pass's docstring is the rewrite itself.
+
+    Attributes:
+        name: how recipes and the command line call it.
+        exact: whether outputs stay equal, up to float rounding; the manager checks it.
+        opset: the lowest standard opset the rewrite can be written in; the manager raises older
+            models to it first.
+        overrides: other options for some nodes; a node name beats an op type beats the default.
+    """
+
+    name: ClassVar[str]
+    exact: ClassVar[bool] = False
+    opset: ClassVar[int] = 1
+
+    overrides: tuple[Override, ...] = field(default=(), repr=False)
+
+    @abstractmethod
+    def run(self, model: Model, edit: Editor, context: Context) -> None:
+        """Rewrites `model` through `edit`; `edit.skip` records what is left alone and why."""
+
+    def at(self, node: Node) -> Self | None:
+        """This pass with the options that hold for one node; None if the node is excluded."""
+        by_name = [o for o in self.overrides if o.names(node)]
+        by_op = [o for o in self.overrides if node.op in o.op_types]
+        for override in [*by_name, *by_op]:
+            assert override.options is None or isinstance(override.options, type(self))
+            return override.options
+        return self
+
+
+EXCLUDED = "excluded by an override in the recipe"
+"""The reason to give for a node where `Pass.at` is None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassReport:
+    """What one pass did.
+
+    Attributes:
+        name: the pass.
+        changes: recorded edits, clean-up included.
+        skips: candidates left alone.
+        nodes_before: nodes in all graphs before the pass; `nodes_after` likewise.
+        bytes_before: bytes of stored tensors before the pass; `bytes_after` likewise.
+        seconds: wall-clock time, verification included.
+        verification: how the result was checked, in words.
+        error: why the pass was rolled back, if it was.
+    """
+
+    name: str
+    changes: tuple[Change, ...]
+    skips: tuple[Skip, ...]
+    nodes_before: int
+    nodes_after: int
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+    verification: str
+    error: str | None = None
+
+    @property
+    def modified(self) -> bool:
+        """Whether the pass changed the model."""
+        return bool(self.changes) and self.error is None
+
+
+def is_weight(tensor: object, minimum_rank: int = 1) -> bool:
+    """Whether a node input is a stored float32 tensor of at least `minimum_rank` axes."""
+    return (
+        isinstance(tensor, Constant)
+        and tensor.dtype == np.float32
+        and len(tensor.shape) >= minimum_rank
+    )

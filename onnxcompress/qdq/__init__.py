@@ -1,0 +1,1 @@
+"""Where QuantizeLinear and DequantizeLinear go, and how they are written."""

@@ -1,0 +1,74 @@
+"""Writing QuantizeLinear and DequantizeLinear nodes.
+
+Source: ONNX QuantizeLinear and DequantizeLinear, opset 13 (per axis) to 25.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxcompress.ir.edit import Attribute, Editor
+from onnxcompress.ir.model import Constant, Node, Tensor, Variable
+from onnxcompress.quantization.granularity import PerBlock, PerChannel
+from onnxcompress.quantization.qparams import QParams, quantize
+
+FLOAT = np.dtype(np.float32)
+
+
+def quantized(edit: Editor, tensor: Tensor, qparams: QParams, near: Node) -> Variable:
+    """Adds QuantizeLinear(tensor) and returns its integers."""
+    scale, zero_point = _stored(edit, tensor.name, qparams)
+    return edit.add(
+        "QuantizeLinear",
+        [tensor, scale, zero_point],
+        near=near,
+        base=f"{tensor.name}_quantized",
+        dtype=qparams.zero_point.dtype,
+        shape=tensor.shape,
+    )
+
+
+def dequantized(
+    edit: Editor, integers: Tensor, qparams: QParams, near: Node, base: str
+) -> Variable:
+    """Adds DequantizeLinear(integers) and returns the real values."""
+    scale, zero_point = _stored(edit, base, qparams)
+    attrs: dict[str, Attribute] = {}
+    match qparams.granularity:
+        case PerChannel(axis):
+            attrs = {"axis": axis}
+        case PerBlock(axis, block_size):
+            attrs = {"axis": axis, "block_size": block_size}
+    return edit.add(
+        "DequantizeLinear",
+        [integers, scale, zero_point],
+        near=near,
+        base=base,
+        attrs=attrs,
+        dtype=FLOAT,
+        shape=integers.shape,
+    )
+
+
+def stored_dequantized(
+    edit: Editor, weight: Constant, values: np.ndarray, qparams: QParams, near: Node
+) -> Variable:
+    """Stores `values` as integers with a DequantizeLinear that gives them back.
+
+    Args:
+        edit: records the change.
+        weight: the tensor that the integers stand for; lends its name.
+        values: float values; integers if they are quantized already.
+        qparams: how.
+        near: the reader.
+    """
+    integers = values if values.dtype.kind in "iu" else quantize(values, qparams)
+    stored = edit.constant(f"{weight.name}_quantized", integers)
+    return dequantized(edit, stored, qparams, near, f"{weight.name}_dequantized")
+
+
+def _stored(edit: Editor, base: str, qparams: QParams) -> tuple[Constant, Constant]:
+    return (
+        edit.constant(f"{base}_scale", qparams.scale),
+        edit.constant(f"{base}_zero_point", qparams.zero_point),
+    )

@@ -1,0 +1,138 @@
+"""Turning a placement into Q/DQ nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from onnxcompress.ir import query
+from onnxcompress.ir.edit import Editor
+from onnxcompress.ir.model import Node, Tensor, Variable
+from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
+from onnxcompress.qdq.insert import dequantized, quantized, stored_dequantized
+from onnxcompress.qdq.placement import Placement, data_inputs
+from onnxcompress.quantization.granularity import PER_TENSOR, PerChannel
+from onnxcompress.quantization.qparams import QParams, dequantize, quantize, symmetric_qparams
+
+_BIAS_LIMIT = 1 << 30
+"""Largest bias in units of its scale: half of int32, so that the sum it joins has room too."""
+
+
+class Rewriter:
+    """Writes the Q/DQ nodes of one placement.
+
+    Args:
+        edit: records the changes.
+        placement: what to quantize.
+        qparams: for each tensor of the placement.
+        weight_bits: 7 or 8, see `target.Int8Traits`.
+    """
+
+    def __init__(
+        self,
+        *,
+        edit: Editor,
+        placement: Placement,
+        qparams: Mapping[Tensor, QParams],
+        weight_bits: int,
+    ):
+        self._edit = edit
+        self._placement = placement
+        self._qparams = dict(qparams)
+        self._weight_bits = weight_bits
+        self._integers: dict[Tensor, Variable] = {}
+        # Redirecting changes what nodes read; ranges belong to what they read before.
+        self._data = {node: data_inputs(node) for node in placement.nodes}
+
+    def quantize_tensors(self) -> None:
+        """Adds Q and DQ to each tensor of the placement; all its readers read the DQ.
+
+        A float reader too: a tensor that is also read as float could not leave an integer kernel.
+        """
+        for tensor in self._placement.tensors:
+            qparams = self._qparams[tensor]
+            source = tensor
+            activation = self._placement.vanishing.get(tensor)
+            if activation is not None and _saturates_like(activation, qparams):
+                source = activation.inputs[0]
+            near = query.producer(tensor) or query.consumers(tensor)[0]
+            integers = quantized(self._edit, source, qparams, near)
+            real = dequantized(self._edit, integers, qparams, near, f"{tensor.name}_dequantized")
+            assert isinstance(tensor, Variable)
+            self._edit.redirect(tensor, real, keep=integers.inputs)
+            self._integers[tensor] = integers
+
+    def move_integers(self, node: Node) -> None:
+        """Lets a node that only moves values read integers and dequantizes what it writes."""
+        source, output = self._data[node][0], node.outputs[0]
+        qparams = self._qparams[source]
+        self._edit.set_input(node, 0, self._integers[source], "moves integers")
+        if node.op == "Pad" and node.text_attr("mode", "constant") == "constant":
+            given = query.constant(node, 2)
+            value = np.zeros(()) if given is None else given.values.reshape(())
+            filler = self._edit.constant(f"{node.name}_value", quantize(value, qparams))
+            self._edit.set_input(node, 2, filler, "pads with the quantized value")
+        shape = output.shape
+        output.dtype, output.envelope = qparams.zero_point.dtype, None
+        real = dequantized(self._edit, output, qparams, node, f"{output.name}_dequantized")
+        real.shape = shape
+        self._edit.redirect(output, real, keep=real.inputs)
+        self._integers[output], self._qparams[output] = output, qparams
+
+    def quantize_weight(self, node: Node, *, per_channel: bool) -> None:
+        """Stores weight and bias as integers; a bias is int32 in units of input times weight."""
+        spec = WEIGHTED_OPS[node.op]
+        weight = query.constant(node, spec.weight)
+        assert weight is not None
+        values = weight.values
+        axis = output_channel_axis(node, values.ndim)
+        granularity = PerChannel(axis) if per_channel else PER_TENSOR
+        qparams = symmetric_qparams(values, granularity, self._weight_bits)
+        input_scale = self._qparams[self._data[node][0]].scale
+        bias = None if spec.bias is None else query.constant(node, spec.bias)
+        if bias is not None:
+            qparams = _with_room_for(qparams, bias.values, input_scale)
+        real = stored_dequantized(self._edit, weight, values, qparams, node)
+        self._edit.set_input(node, spec.weight, real, f"{weight.name} stored as int8")
+        if bias is None or spec.bias is None:
+            return
+        scale = np.asarray(input_scale * qparams.scale, np.float32)
+        vector = np.broadcast_to(bias.values.reshape(-1), values.shape[axis])
+        levels = np.rint(vector.astype(np.float64) / scale).astype(np.int32)
+        bias_qparams = QParams(
+            scale, np.zeros(scale.shape, np.int32), PerChannel(0) if scale.ndim else PER_TENSOR
+        )
+        real = stored_dequantized(self._edit, bias, levels, bias_qparams, node)
+        self._edit.set_input(node, spec.bias, real, f"{bias.name} stored as int32")
+
+
+def _with_room_for(qparams: QParams, bias: np.ndarray, input_scale: np.ndarray) -> QParams:
+    """Raises weight scales so that the bias fits int32: a dead channel may have tiny weights."""
+    magnitude = np.abs(bias.astype(np.float64)).reshape(-1)
+    if not qparams.scale.ndim:
+        magnitude = magnitude.max(initial=0.0)
+    floor = magnitude / (float(input_scale) * _BIAS_LIMIT)
+    scale = np.maximum(qparams.scale, floor).astype(np.float32)
+    return QParams(scale, qparams.zero_point, qparams.granularity)
+
+
+def _saturates_like(activation: Node, qparams: QParams) -> bool:
+    """Whether integers saturate wherever a Relu or Clip does, so that it has nothing left to do."""
+    info = np.iinfo(qparams.zero_point.dtype)
+    ends = np.array([info.min, info.max], qparams.zero_point.dtype)
+    low, high = dequantize(ends, qparams)
+    slack = float(qparams.scale) / 2
+    if activation.op == "Relu":
+        lowest, highest = 0.0, np.inf
+    else:
+        lowest, highest = (
+            _bound(activation, 1, "min", -np.inf),
+            _bound(activation, 2, "max", np.inf),
+        )
+    return bool(low >= lowest - slack and high <= highest + slack)
+
+
+def _bound(clip: Node, index: int, attribute: str, default: float) -> float:
+    given = query.constant(clip, index)
+    return clip.float_attr(attribute, default) if given is None else float(given.values.reshape(()))

@@ -1,0 +1,66 @@
+"""How many elements share one scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PerTensor:
+    """One scale for the whole tensor."""
+
+
+@dataclass(frozen=True)
+class PerChannel:
+    """One scale for each index along `axis`."""
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class PerBlock:
+    """One scale for each run of `block_size` elements along `axis`; the last may be shorter."""
+
+    axis: int
+    block_size: int
+
+
+Granularity = PerTensor | PerChannel | PerBlock
+
+PER_TENSOR = PerTensor()
+"""The only `PerTensor` there needs to be."""
+
+
+def reduce_max_abs(values: np.ndarray, granularity: Granularity) -> np.ndarray:
+    """The largest magnitude that each scale has to cover.
+
+    Returns:
+        float32: scalar for `PerTensor`; [n] for `PerChannel`; the shape of `values` with `axis`
+        divided by the block size, rounded up, for `PerBlock`.
+    """
+    magnitude = np.abs(values)
+    match granularity:
+        case PerTensor():
+            return np.asarray(magnitude.max(initial=0.0), np.float32)
+        case PerChannel(axis):
+            others = tuple(a for a in range(values.ndim) if a != axis % values.ndim)
+            return np.asarray(magnitude.max(axis=others, initial=0.0), np.float32)
+        case PerBlock(axis, block_size):
+            starts = np.arange(0, values.shape[axis], block_size)
+            return np.maximum.reduceat(magnitude, starts, axis=axis).astype(np.float32)
+
+
+def spread(parameters: np.ndarray, shape: tuple[int, ...], granularity: Granularity) -> np.ndarray:
+    """Brings scales or zero points to a shape that broadcasts with the tensor they belong to."""
+    match granularity:
+        case PerTensor():
+            return parameters
+        case PerChannel(axis):
+            return parameters.reshape(
+                [-1 if a == axis % len(shape) else 1 for a in range(len(shape))]
+            )
+        case PerBlock(axis, block_size):
+            repeated = np.repeat(parameters, block_size, axis=axis)
+            return np.take(repeated, np.arange(shape[axis]), axis=axis)

@@ -1,0 +1,140 @@
+"""Distributions of tensors over data: one pass, in batches, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from onnxcompress.data.dataset import Dataset
+from onnxcompress.errors import DataError, OutputError
+from onnxcompress.ir import io
+from onnxcompress.ir.clone import clone
+from onnxcompress.ir.model import Model, Variable
+from onnxcompress.quantization.histogram import Histogram
+from onnxcompress.runtime.session import Session, SessionSettings
+
+BATCH_BYTES = 48 << 20
+"""Bytes of watched tensors that one batch may produce; a single sample may exceed it."""
+
+Progress = Callable[[int, int], None]
+"""Called with samples done and samples in all."""
+
+
+@dataclass
+class CalibrationTable:
+    """Histograms by tensor name, for one model and one data set.
+
+    Attributes:
+        model: fingerprint of the model the tensors belong to.
+        data: fingerprint of the data.
+        histograms: one for each tensor watched so far.
+    """
+
+    model: str
+    data: str
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Writes the table as an .npz without pickled objects.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        arrays: dict[str, np.ndarray] = {
+            "model": np.array(self.model),
+            "data": np.array(self.data),
+            "tensors": np.array(list(self.histograms), dtype=np.str_),
+        }
+        for index, histogram in enumerate(self.histograms.values()):
+            arrays[f"bins_{index}"] = np.array([histogram.exponent, histogram.first])
+            arrays[f"range_{index}"] = np.array([histogram.minimum, histogram.maximum])
+            arrays[f"counts_{index}"] = histogram.counts
+        draft = path.with_name(f".{path.name}.part")
+        try:
+            with draft.open("wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            draft.replace(path)
+        except OSError as fault:
+            draft.unlink(missing_ok=True)
+            raise OutputError(f"{path}: cannot be written: {fault.strerror}") from fault
+
+    @classmethod
+    def load(cls, path: Path) -> CalibrationTable:
+        """Reads what `save` wrote.
+
+        Raises:
+            DataError: the file is missing or is no calibration table.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                table = cls(str(arrays["model"]), str(arrays["data"]))
+                for index, name in enumerate(arrays["tensors"]):
+                    exponent, first = (int(value) for value in arrays[f"bins_{index}"])
+                    low, high = (float(value) for value in arrays[f"range_{index}"])
+                    counts = arrays[f"counts_{index}"].astype(np.int64)
+                    table.histograms[str(name)] = Histogram(exponent, first, counts, low, high)
+        except (OSError, KeyError, ValueError) as fault:
+            raise DataError(f"{path}: not a calibration table: {fault}") from fault
+        return table
+
+
+def fingerprint(model: Model) -> str:
+    """SHA-256 of the model's nodes and weights."""
+    digest = hashlib.sha256()
+    for _, node in model.nodes():
+        digest.update(repr(node).encode())
+        digest.update(repr(sorted(node.attrs)).encode())
+    for constant in model.constants():
+        digest.update(f"{constant.name}{constant.dtype}{constant.shape}".encode())
+        digest.update(np.ascontiguousarray(constant.values).tobytes())
+    return digest.hexdigest()
+
+
+def watch(model: Model, tensors: Sequence[str]) -> Session:
+    """A session that also returns the named tensors of the main graph, whatever their type."""
+    watched = clone(model)
+    present = {output.name for output in watched.graph.outputs}
+    watched.graph.outputs += [Variable(name) for name in tensors if name not in present]
+    return Session(io.to_bytes(watched), SessionSettings(prepack=False))
+
+
+def gather(
+    model: Model,
+    tensors: Sequence[str],
+    data: Dataset,
+    *,
+    bytes_per_sample: int,
+    progress: Progress | None = None,
+) -> Mapping[str, Histogram]:
+    """Runs the data through the model once and counts the values of each named tensor.
+
+    Args:
+        model: what to run.
+        tensors: float tensors of the main graph.
+        data: batches of any shapes the model takes.
+        bytes_per_sample: what the tensors take for one sample; sets the batch size.
+        progress: told after each batch.
+
+    Raises:
+        DataError: a tensor holds NaN or infinite values; names it.
+    """
+    inputs = {tensor.name for tensor in model.graph.inputs}
+    computed = [name for name in tensors if name not in inputs]
+    session = watch(model, computed)
+    histograms = {name: Histogram() for name in tensors}
+    done = 0
+    for batch in data.batches(max(1, BATCH_BYTES // max(bytes_per_sample, 1))):
+        outputs = session.run(batch.feeds, computed)
+        for name, histogram in histograms.items():
+            try:
+                histogram.add(batch.feeds[name] if name in batch.feeds else outputs[name])
+            except DataError as fault:
+                raise DataError(f"tensor {name!r} {fault}") from fault
+        done += batch.count
+        if progress:
+            progress(done, len(data))
+    return histograms

@@ -1,0 +1,267 @@
+"""One onnxruntime session: typed inputs and outputs, settings that are told, errors of our own."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from onnxcompress.errors import SessionError
+
+ONNXRUNTIME_VERSION: Final[str] = ort.__version__
+
+# What onnxruntime calls an element type ("float8e4m3fn") is ONNX's name for it in small letters.
+_ELEMENTS: Final[Mapping[str, int]] = {
+    name.lower(): value
+    for name, value in onnx.TensorProto.DataType.items()
+    if value != onnx.TensorProto.UNDEFINED
+}
+# onnxruntime's numpy bridge does not know these: they travel as raw bytes of the same width.
+_CARRIERS: Final[Mapping[str, np.dtype]] = {
+    "bfloat16": np.dtype(np.uint16),
+    "float8e4m3fn": np.dtype(np.uint8),
+    "float8e4m3fnuz": np.dtype(np.uint8),
+    "float8e5m2": np.dtype(np.uint8),
+    "float8e5m2fnuz": np.dtype(np.uint8),
+}
+_TENSOR_TYPE = re.compile(r"tensor\((\w+)\)")
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_SOURCE_LINE = re.compile(r"/onnxruntime_src/\S+:\d+ ")
+_NO_MEANING = ("Stacktrace", "Please fix either", "The above exception")
+_LONGEST_MESSAGE = 400
+# Errors come back as exceptions, so onnxruntime's own copy of them on stderr says nothing new.
+_LOG_FATAL = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSettings:
+    """How a model is run; two models are only compared under equal settings.
+
+    Attributes:
+        threads: threads within one operator; operators always run one after the other.
+        optimize: all of onnxruntime's graph optimizations, or none.
+        prepack: whether kernels may keep a rearranged copy of their weights.
+        profile_to: start of the path of the profile that `Session.end_profiling` completes.
+        save_optimized_to: where to write the graph that onnxruntime really runs; its weights go
+            beside it, in a file of the same name with `.data` at its end.
+    """
+
+    threads: int = 1
+    optimize: bool = True
+    prepack: bool = True
+    profile_to: Path | None = None
+    save_optimized_to: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSignature:
+    """What a model says of one of its inputs or outputs.
+
+    Attributes:
+        name: the tensor's name.
+        dtype: its numpy type; `object` for strings and for what is not a tensor.
+        shape: a number, a symbol or None (any size) for each axis; `()` is a scalar or a tensor of
+            unknown rank, which onnxruntime does not tell apart.
+    """
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int | str | None, ...]
+
+
+class Session:
+    """A model loaded by onnxruntime for the CPU.
+
+    Args:
+        source: a model file, or a serialized ModelProto without external data.
+        settings: how to run it.
+
+    Raises:
+        SessionError: onnxruntime refuses the model.
+    """
+
+    def __init__(self, source: Path | bytes, settings: SessionSettings | None = None) -> None:
+        self._model = "the model" if isinstance(source, bytes) else str(source)
+        self.settings = settings or SessionSettings()
+        began = time.perf_counter()
+        try:
+            self._ort = ort.InferenceSession(
+                source if isinstance(source, bytes) else str(source),
+                _options(self.settings),
+                providers=["CPUExecutionProvider"],
+            )
+        except Exception as fault:
+            raise SessionError(f"onnxruntime cannot load {self._model}: {_told(fault)}") from fault
+        self._load_seconds = time.perf_counter() - began
+        self._inputs = tuple(_signature(value) for value in self._ort.get_inputs())
+        self._outputs = tuple(_signature(value) for value in self._ort.get_outputs())
+        self._kinds = {
+            value.name: _element_name(value.type)
+            for value in (*self._ort.get_inputs(), *self._ort.get_outputs())
+        }
+
+    @property
+    def inputs(self) -> tuple[TensorSignature, ...]:
+        """What must be fed; initializers that may be overridden are not among them."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSignature, ...]:
+        """What the model gives, in its own order."""
+        return self._outputs
+
+    @property
+    def load_seconds(self) -> float:
+        """Wall time that onnxruntime took to read, optimize and prepare the model."""
+        return self._load_seconds
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Runs the model once.
+
+        Args:
+            feeds: an array for every input, of the input's dtype.
+            outputs: names of the outputs wanted; None means all of them.
+
+        Returns:
+            Arrays by output name. An output that is no tensor comes as an array of objects: a
+            sequence with one axis, a map or an empty optional as a scalar.
+
+        Raises:
+            SessionError: onnxruntime refuses the feeds or fails in a node.
+        """
+        names = [output.name for output in self._outputs] if outputs is None else list(outputs)
+        narrow = any(self._kinds.get(name) in _CARRIERS for name in (*feeds, *names))
+        try:
+            values = self._run_carried(feeds, names) if narrow else self._ort.run(names, feeds)
+        except Exception as fault:
+            raise SessionError(f"onnxruntime cannot run {self._model}: {_told(fault)}") from fault
+        return {name: _as_array(value) for name, value in zip(names, values, strict=True)}
+
+    def end_profiling(self) -> Path:
+        """Closes the profile and returns its path.
+
+        Raises:
+            SessionError: the session was made without `profile_to`.
+        """
+        if self.settings.profile_to is None:
+            raise SessionError(f"{self._model} was loaded without profile_to, so has no profile")
+        return Path(self._ort.end_profiling())
+
+    def _run_carried(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> list[np.ndarray]:
+        values = {name: self._carry(name, array) for name, array in feeds.items()}
+        results = self._ort.run_with_ort_values(names, values)
+        return [self._uncarry(name, value) for name, value in zip(names, results, strict=True)]
+
+    def _carry(self, name: str, array: np.ndarray) -> Any:
+        kind = self._kinds.get(name, "")
+        if kind not in _CARRIERS:
+            return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+        wanted = onnx.helper.tensor_dtype_to_np_dtype(_ELEMENTS[kind])
+        if array.dtype != wanted:
+            raise TypeError(f"input {name!r} is {array.dtype}, expected {wanted}")
+        raw = np.ascontiguousarray(array).view(_CARRIERS[kind]).reshape(array.shape)
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, _ELEMENTS[kind])
+
+    def _uncarry(self, name: str, value: Any) -> np.ndarray:
+        kind = self._kinds[name]
+        if kind not in _CARRIERS:
+            array: np.ndarray = value.numpy()
+            return array
+        # OrtValue.numpy() knows few of these; widening is exact, following a pointer a hazard.
+        widener = _widener(_ELEMENTS[kind], len(value.shape()))
+        widened: np.ndarray = widener.run_with_ort_values(["y"], {"x": value})[0].numpy()
+        return widened.astype(onnx.helper.tensor_dtype_to_np_dtype(_ELEMENTS[kind]))
+
+
+@cache
+def _widener(element: int, rank: int) -> ort.InferenceSession:
+    """A model of one Cast to float32, for tensors of that ONNX type and of `rank` axes."""
+    axes = [None] * rank
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Cast", ["x"], ["y"], to=onnx.TensorProto.FLOAT)],
+        "widen",
+        [onnx.helper.make_tensor_value_info("x", element, axes)],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, axes)],
+    )
+    opset = [onnx.helper.make_opsetid("", 19)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+    return ort.InferenceSession(
+        model.SerializeToString(), _options(SessionSettings()), providers=["CPUExecutionProvider"]
+    )
+
+
+def _options(settings: SessionSettings) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = (
+        levels.ORT_ENABLE_ALL if settings.optimize else levels.ORT_DISABLE_ALL
+    )
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = settings.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_FATAL
+    if not settings.prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    if settings.profile_to is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(settings.profile_to)
+    if settings.save_optimized_to is not None:
+        options.optimized_model_filepath = str(settings.save_optimized_to)
+        # A protobuf holds 2 GiB at most, and the graph is what readers of this file want.
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name",
+            f"{settings.save_optimized_to.name}.data",
+        )
+    return options
+
+
+def _element_name(ort_type: str) -> str:
+    """`float16` for `tensor(float16)`; empty for what is not a tensor."""
+    match = _TENSOR_TYPE.fullmatch(ort_type)
+    return match[1] if match else ""
+
+
+def _signature(value: Any) -> TensorSignature:
+    element = _ELEMENTS.get(_element_name(value.type))
+    dtype = np.dtype(object)
+    if element is not None:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
+    return TensorSignature(name=value.name, dtype=dtype, shape=tuple(value.shape or ()))
+
+
+def _as_array(value: Any) -> np.ndarray:
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, list):
+        array = np.empty(len(value), dtype=object)
+        for index, item in enumerate(value):
+            array[index] = item
+        return array
+    scalar = np.empty((), dtype=object)
+    scalar[()] = value
+    return scalar
+
+
+def _told(fault: Exception) -> str:
+    """What onnxruntime says, in one line without its codes and source paths."""
+    text = _SOURCE_LINE.sub("", _CODE.sub("", str(fault)))
+    lines = []
+    for line in text.splitlines():
+        if line.strip().startswith(_NO_MEANING):
+            break
+        if line.strip():
+            lines.append(line.strip())
+    message = " ".join(lines) or type(fault).__name__
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[:_LONGEST_MESSAGE]}..."
+    return message

@@ -1,0 +1,32 @@
+"""The library of graph rewrites, one pass a file, installed as `onnxcompress.passes`."""
+
+if __name__ != "onnxcompress.passes":
+    raise ImportError("import onnxcompress.passes, not passes: two copies of a pass are two types")
+
+from onnxcompress.pass_base import Pass
+from onnxcompress.passes.fold_affine import FoldAffine
+from onnxcompress.passes.fold_batchnorm import FoldBatchNorm
+from onnxcompress.passes.fold_constants import FoldConstants
+from onnxcompress.passes.fold_pad import FoldPad
+from onnxcompress.passes.merge_duplicates import MergeDuplicates
+from onnxcompress.passes.merge_matmuls import MergeMatMuls
+from onnxcompress.passes.quantize_dynamic import QuantizeDynamic
+from onnxcompress.passes.quantize_static import QuantizeStatic
+from onnxcompress.passes.quantize_weights import QuantizeWeights
+from onnxcompress.passes.remove_noops import RemoveNoOps
+from onnxcompress.passes.remove_unused import RemoveUnused
+
+PASSES: tuple[type[Pass], ...] = (
+    FoldConstants,
+    RemoveNoOps,
+    FoldPad,
+    FoldBatchNorm,
+    FoldAffine,
+    MergeDuplicates,
+    MergeMatMuls,
+    RemoveUnused,
+    QuantizeStatic,
+    QuantizeDynamic,
+    QuantizeWeights,
+)
+"""Every pass that comes with the package, clean-up first."""

@@ -1,0 +1,104 @@
+"""Merges matrix products that read the same tensor into one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from onnxcompress.ir import query
+from onnxcompress.ir.edit import Editor
+from onnxcompress.ir.linear import stored_operand
+from onnxcompress.ir.model import Graph, Model, Node, Tensor, Variable
+from onnxcompress.pass_base import EXCLUDED, Context, Pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeMatMuls(Pass):
+    """MatMul(x, A), MatMul(x, B)  ->  Split(MatMul(x, [A B])).
+
+    The biases that follow merge too. One wide product runs faster than several narrow ones, and
+    dynamic quantization then rounds x once: the query, key and value of attention are such a group.
+    """
+
+    name: ClassVar[str] = "merge-matmuls"
+    exact: ClassVar[bool] = True
+
+    def run(self, model: Model, edit: Editor, context: Context) -> None:
+        """See `Pass.run`."""
+        del context
+        groups: dict[tuple[Graph, Tensor], list[_Branch]] = defaultdict(list)
+        for graph, node in model.nodes():
+            branch = _branch(model, node)
+            if branch is None:
+                continue
+            if self.at(node) is None:
+                edit.skip(node, EXCLUDED)
+            else:
+                groups[graph, node.inputs[0]].append(branch)
+        for (_, source), branches in groups.items():
+            if len(branches) < 2:
+                continue
+            if len({branch.bias is None for branch in branches}) > 1:
+                for branch in branches:
+                    edit.skip(branch.matmul, "some products of its input have a bias, some not")
+            else:
+                _merge(edit, source, branches)
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """One product: its node, its weight [k, n], and its bias [n] with the Add that adds it."""
+
+    matmul: Node
+    weight: np.ndarray
+    bias: np.ndarray | None
+    result: Variable
+    last: Node
+
+
+def _branch(model: Model, node: Node) -> _Branch | None:
+    if node.op != "MatMul" or node.domain:
+        return None
+    weight = query.constant(node, 1)
+    if weight is None or len(weight.shape) != 2 or weight.dtype != np.float32:
+        return None
+    reader = query.only_consumer(model, node.outputs[0])
+    if reader is not None and reader.op == "Add":
+        index = stored_operand(reader)
+        bias = None if index is None else query.constant(reader, index)
+        if bias is not None and bias.shape == weight.shape[1:]:
+            return _Branch(node, weight.values, bias.values, reader.outputs[0], reader)
+    return _Branch(node, weight.values, None, node.outputs[0], node)
+
+
+def _merge(edit: Editor, source: Tensor, branches: list[_Branch]) -> None:
+    near = branches[0].matmul
+    base = f"{near.name}_merged"
+    weight = edit.constant(f"{base}_weight", np.concatenate([b.weight for b in branches], axis=1))
+    product = edit.add("MatMul", [source, weight], near=near, base=base, dtype=np.dtype("f4"))
+    biases = [branch.bias for branch in branches if branch.bias is not None]
+    if biases:
+        bias = edit.constant(f"{base}_bias", np.concatenate(biases))
+        product = edit.add("Add", [product, bias], near=near, base=f"{base}_biased")
+    sizes = [branch.weight.shape[1] for branch in branches]
+    results = _split(edit, product, sizes, near, base)
+    for branch, result in zip(branches, results, strict=True):
+        edit.redirect(branch.result, result)
+        if branch.last is not branch.matmul:
+            edit.remove(branch.last)
+        edit.remove(branch.matmul)
+
+
+def _split(
+    edit: Editor, product: Variable, sizes: list[int], near: Node, base: str
+) -> list[Variable]:
+    """Split along the last axis; before opset 13 the sizes are an attribute."""
+    bases = [f"{base}_{index}" for index in range(len(sizes))]
+    if edit.model.opset < 13:
+        attrs = {"axis": -1, "split": sizes}
+        return edit.add_many("Split", [product], near=near, bases=bases, attrs=attrs)
+    lengths = edit.constant(f"{base}_sizes", np.array(sizes, np.int64))
+    return edit.add_many("Split", [product, lengths], near=near, bases=bases, attrs={"axis": -1})

@@ -1,0 +1,145 @@
+"""int8 matrix products whose activations are quantized as they come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from onnxcompress.ir import query
+from onnxcompress.ir.edit import Editor
+from onnxcompress.ir.model import Constant, Model, Node, Tensor, Variable
+from onnxcompress.pass_base import EXCLUDED, Context, Pass
+from onnxcompress.qdq.insert import FLOAT
+from onnxcompress.qdq.table import is_table, quantize_table
+from onnxcompress.quantization.granularity import PerChannel
+from onnxcompress.quantization.qparams import quantize, symmetric_qparams
+from onnxcompress.target import INT8_TRAITS
+
+_NO_FAST_KERNEL = {
+    "Conv": "onnxruntime's ConvInteger is several times slower than its float Conv",
+    "ConvTranspose": "onnxruntime has no integer ConvTranspose",
+    "LSTM": "dynamic int8 ruins the recurrent state",
+    "GRU": "onnxruntime has no integer GRU",
+    "RNN": "onnxruntime has no integer RNN",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeDynamic(Pass):
+    """MatMul(x, W)  ->  Mul(Cast(MatMulInteger(DynamicQuantizeLinear(x), W_int8)), scales).
+
+    For transformers and other models of large matrix products; needs no data. Gemm becomes the same
+    and an Add; embedding tables become int8 rows. onnxruntime fuses each product to
+    DynamicQuantizeMatMul. Source: ONNX DynamicQuantizeLinear (opset 11), MatMulInteger (opset 10).
+
+    Attributes:
+        embeddings: also store the float tables that Gather reads as int8, one scale for each row.
+        min_elements: smaller weights stay float.
+    """
+
+    name: ClassVar[str] = "quantize-dynamic"
+    opset: ClassVar[int] = 13
+
+    embeddings: bool = True
+    min_elements: int = 4096
+
+    def run(self, model: Model, edit: Editor, context: Context) -> None:
+        """See `Pass.run`."""
+        bits = INT8_TRAITS[context.target].weight_bits
+        quantized: dict[Tensor, tuple[Variable, Variable, Variable]] = {}
+        for node in query.nodes(model, {"MatMul", "Gemm", "Gather", *_NO_FAST_KERNEL}):
+            options = self.at(node)
+            if options is None:
+                edit.skip(node, EXCLUDED)
+                continue
+            weight = query.constant(node, 0 if node.op == "Gather" else 1)
+            reason = options._unfit(node, weight)
+            if reason is not None:
+                edit.skip(node, reason)
+            elif weight is not None and node.op == "Gather":
+                quantize_table(edit, node, weight)
+            elif weight is not None:
+                source = node.inputs[0]
+                if source not in quantized:
+                    quantized[source] = _quantize_input(edit, source, node)
+                _replace_product(edit, node, weight, quantized[source], bits)
+
+    def _unfit(self, node: Node, weight: Constant | None) -> str | None:
+        """Why a candidate stays float; None if it need not."""
+        if node.op in _NO_FAST_KERNEL:
+            return _NO_FAST_KERNEL[node.op]
+        if weight is None:
+            return "its weight is not stored: a product of two activations"
+        if weight.dtype != np.float32:
+            return f"its weight is {weight.dtype}, not float32"
+        if weight.size < self.min_elements:
+            return f"{weight.size} elements < min_elements={self.min_elements}"
+        if node.op == "Gather":
+            if not self.embeddings:
+                return "embeddings=false"
+            return None if is_table(node, weight) else "does not read rows of a matrix"
+        if len(weight.shape) != 2:
+            return "its weight is a stack of matrices"
+        if node.op == "Gemm" and (
+            node.int_attr("transA", 0)
+            or node.float_attr("alpha", 1.0) != 1.0
+            or node.float_attr("beta", 1.0) != 1.0
+        ):
+            return "scales or transposes its input (alpha, beta, transA)"
+        return None
+
+
+def _quantize_input(
+    edit: Editor, source: Tensor, near: Node
+) -> tuple[Variable, Variable, Variable]:
+    """DynamicQuantizeLinear: uint8 levels, float scale, uint8 zero point."""
+    names = [f"{source.name}_{part}" for part in ("levels", "scale", "zero_point")]
+    levels, scale, zero_point = edit.add_many(
+        "DynamicQuantizeLinear", [source], near=near, bases=names
+    )
+    return levels, scale, zero_point
+
+
+def _replace_product(
+    edit: Editor,
+    node: Node,
+    weight: Constant,
+    source: tuple[Variable, Variable, Variable],
+    bits: int,
+) -> None:
+    levels, scale, zero_point = source
+    values = weight.values.T if node.int_attr("transB", 0) else weight.values
+    qparams = symmetric_qparams(values, PerChannel(1), bits)
+    output = node.outputs[0]
+    product = edit.add(
+        "MatMulInteger",
+        [
+            levels,
+            edit.constant(f"{weight.name}_quantized", quantize(values, qparams)),
+            zero_point,
+            edit.constant(f"{weight.name}_zero_point", np.zeros((), np.int8)),
+        ],
+        near=node,
+        base=f"{output.name}_integer",
+        dtype=np.dtype(np.int32),
+    )
+    real = edit.add(
+        "Cast", [product], near=node, base=f"{output.name}_unscaled", attrs={"to": 1}, dtype=FLOAT
+    )
+    weight_scale = edit.constant(f"{weight.name}_scale", qparams.scale)
+    scales = edit.add(
+        "Mul", [scale, weight_scale], near=node, base=f"{output.name}_scale", dtype=FLOAT
+    )
+    result = edit.add(
+        "Mul", [real, scales], near=node, base=f"{output.name}_dequantized", dtype=FLOAT
+    )
+    if query.has_input(node, 2):
+        bias = node.inputs[2]
+        result = edit.add(
+            "Add", [result, bias], near=node, base=f"{output.name}_biased", dtype=FLOAT
+        )
+    result.shape = output.shape
+    edit.redirect(output, result)
+    edit.remove(node)
