@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
+from onnxcompress.errors import SessionError
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
-from onnxcompress.ir.model import Constant, Model, Node, Variable
+from onnxcompress.ir.model import STANDARD, Constant, Graph, Model, Node, Variable
 from onnxcompress.ir.ops import CONTROL_FLOW_OPS, RANDOM_OPS
-from onnxcompress.ir.query import is_omitted
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 
-_NEVER = RANDOM_OPS | CONTROL_FLOW_OPS | {"DequantizeLinear", "QuantizeLinear"}
-"""What must stay a node: weights kept as integers are dequantized by one on purpose."""
+_Values = Mapping[Variable, np.ndarray]
+
+_NEVER = {
+    **dict.fromkeys(RANDOM_OPS, "gives other values at each run"),
+    **dict.fromkeys(CONTROL_FLOW_OPS, "holds graphs"),
+    "DequantizeLinear": "keeps a stored tensor small on purpose",
+    "QuantizeLinear": "belongs to a quantized graph",
+}
+"""Operators that stay nodes whatever they read, with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldConstants(Pass):
     """Add(2, 3)  ->  5, stored.
 
-    Whole chains are computed at once, by onnxruntime. A chain whose result would take more than
-    `max_growth` bytes beyond the stored tensors it replaces stays as it is.
+    Whole chains are computed at once, by onnxruntime. A node whose results would take more than
+    `max_growth` bytes beyond the stored tensors that go with it stays as it is.
 
     Attributes:
-        max_growth: bytes that folding one tensor may add to the file.
+        max_growth: bytes that folding one node may add to the file.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -35,61 +44,121 @@ class FoldConstants(Pass):
 
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
-        chain = self._foldable(model, edit)
-        values = context.evaluate(model, chain)
+        chain = self._chain(model, edit)
+        values = _evaluate(model, chain, context)
         inside = set(chain)
-        for node in reversed(chain):  # last first: what a folded tensor replaces is then unused
-            for output in node.outputs:
-                outside = [r for r in query.consumers(output) if r not in inside]
-                if not outside or output.name not in values:
-                    continue
-                value = values[output.name]
-                growth = value.nbytes - _replaced_bytes(node)
-                options = self.at(node)
-                if options is None:
-                    edit.skip(node, EXCLUDED)
-                elif growth > options.max_growth:
-                    reason = f"would add {growth} bytes > max_growth={options.max_growth}"
-                    edit.skip(node, reason)
-                elif model.is_output(output):
-                    edit.skip(node, f"a graph returns {output.name!r}")
-                else:
-                    _store(edit, output, edit.constant(f"{output.name}_value", value), outside)
+        for node in reversed(chain):  # last first: what a folded node read is then unused
+            readers = {o: [r for r in query.consumers(o) if r not in inside] for o in node.outputs}
+            returned = any(model.is_output(output) for output in node.outputs)
+            if not returned and not any(readers.values()):
+                continue
+            reason = "a graph returns its result" if returned else self._unfit(model, node, values)
+            if reason is None:
+                for output in filter(readers.get, node.outputs):
+                    _store(edit, output, edit.constant(output.name, values[output]))
+            else:
+                edit.skip(node, reason)
+                inside.discard(node)  # it stays and reads; what it reads can still be stored
 
-    def _foldable(self, model: Model, edit: Editor) -> Sequence[Node]:
+    def _chain(self, model: Model, edit: Editor) -> Sequence[Node]:
         """Nodes that read stored tensors and each other, in execution order."""
         known: set[Variable] = set()
         chain: list[Node] = []
         for node in query.nodes(model):
-            given = [tensor for tensor in node.inputs if not is_omitted(tensor)]
-            computed = [t for t in given if isinstance(t, Variable)]
+            given = [tensor for tensor in node.inputs if not query.is_omitted(tensor)]
+            computed = [tensor for tensor in given if isinstance(tensor, Variable)]
             if not given or any(tensor not in known for tensor in computed):
                 continue
-            if node.op in _NEVER or node.domain:
-                if node.domain:
-                    edit.skip(node, f"domain {node.domain!r} is not the standard operator set")
-                continue
-            known.update(node.outputs)
-            chain.append(node)
+            if node.domain not in STANDARD:
+                edit.skip(node, f"domain {node.domain!r} is not the standard operator set")
+            elif node.op in _NEVER or query.has_input(node, 2) and node.op == "Dropout":
+                edit.skip(node, _NEVER.get(node.op, "may drop at random"))
+            elif self.at(node) is None:
+                edit.skip(node, EXCLUDED)
+            else:
+                known.update(node.outputs)
+                chain.append(node)
         return chain
 
+    def _unfit(self, model: Model, node: Node, values: _Values) -> str | None:
+        """Why a node's results cannot be stored; None if they can."""
+        options = self.at(node)
+        assert options is not None
+        results = [values.get(output) for output in node.outputs if output.outputs]
+        if not all(isinstance(result, np.ndarray) for result in results):
+            return "onnxruntime cannot compute it alone"
+        arrays = [result for result in results if result is not None]
+        if any(not _is_tensor(array) for array in arrays):
+            return "its result is no tensor"
+        growth = sum(array.nbytes for array in arrays) - _freed_bytes(model, node)
+        if growth > options.max_growth:
+            return f"would add {growth} bytes > max_growth={options.max_growth}"
+        return None
 
-def _store(edit: Editor, output: Variable, constant: Constant, readers: Sequence[Node]) -> None:
-    for reader in readers:
+
+def _evaluate(model: Model, chain: Sequence[Node], context: Context) -> _Values:
+    """The value of each output, as far as onnxruntime can compute it.
+
+    One graph at a time, since the branches of an If may use one name for two tensors.
+    """
+    graph_of = {node: graph for graph, node in model.nodes()}
+    around = _enclosing(model)
+    values: dict[Variable, np.ndarray] = {}
+    for graph in dict.fromkeys(graph_of[node] for node in chain):
+        visible = [node for node in chain if graph_of[node] in (graph, *around[graph])]
+        found: Mapping[str, np.ndarray] = {}
+        try:
+            found = context.evaluate(model, visible)
+        except SessionError:
+            good: list[Node] = []
+            for node in visible:  # one node without a kernel must not keep the others
+                try:
+                    found = context.evaluate(model, [*good, node])
+                except SessionError:
+                    continue
+                good.append(node)
+        for node in visible:
+            values.update((o, found[o.name]) for o in node.outputs if o.name in found)
+    return values
+
+
+def _enclosing(model: Model) -> Mapping[Graph, tuple[Graph, ...]]:
+    """The graphs around each graph."""
+    around: dict[Graph, tuple[Graph, ...]] = {model.graph: ()}
+    for graph, node in model.nodes():
+        around.update((body, (graph, *around[graph])) for body in node.bodies())
+    return around
+
+
+def _is_tensor(value: np.ndarray) -> bool:
+    """Whether a result is an array that ONNX stores, not a sequence or an empty optional."""
+    return value.dtype.kind != "O" or all(isinstance(item, str) for item in value.flat)
+
+
+def _store(edit: Editor, output: Variable, constant: Constant) -> None:
+    for reader in query.consumers(output):
         for index, tensor in enumerate(list(reader.inputs)):
             if tensor is output:
                 edit.set_input(reader, index, constant, f"{output.name} computed")
 
 
-def _replaced_bytes(node: Node) -> int:
-    """Bytes of the stored tensors that only this node, and those before it, read."""
-    waiting, seen = [node], {node}
-    total = 0
+def _freed_bytes(model: Model, node: Node) -> int:
+    """Bytes of stored tensors that nothing reads any more once `node` is gone."""
+    gone, waiting = {node}, [node]
+
+    def is_idle(tensor: Variable | Constant) -> bool:
+        dead = all(r in gone or not any(o.outputs for o in r.outputs) for r in tensor.outputs)
+        return dead and not model.is_output(tensor)
+
+    freed: set[Constant] = set()
     while waiting:
         for tensor in waiting.pop().inputs:
             if isinstance(tensor, Constant):
-                total += tensor.nbytes if len(tensor.outputs) == 1 else 0
-            elif tensor.inputs and tensor.inputs[0] not in seen:
-                seen.add(tensor.inputs[0])
-                waiting.append(tensor.inputs[0])
-    return total
+                if is_idle(tensor):
+                    freed.add(tensor)
+            elif tensor.inputs and tensor.inputs[0] not in gone:
+                producer = tensor.inputs[0]
+                if all(is_idle(output) for output in producer.outputs):
+                    gone.add(producer)
+                    waiting.append(producer)
+    return sum(constant.nbytes for constant in freed)

@@ -58,11 +58,13 @@ class Editor:
         self._names = _all_names(model)
         self._placed: dict[Node, list[Node]] = {}
         self._removed: set[Node] = set()
+        self._shared: dict[tuple[str, tuple[int, ...], bytes], Constant] = {}
+        self._redirected = False
 
     @property
     def modified(self) -> bool:
-        """Whether anything was changed."""
-        return bool(self.changes)
+        """Whether anything was changed; a `redirect` that changes readers alone counts too."""
+        return bool(self.changes) or self._redirected
 
     def skip(self, node: Node, reason: str) -> None:
         """Records that `node` was a candidate and was left alone."""
@@ -78,6 +80,14 @@ class Editor:
         values = np.asarray(values)
         values.flags.writeable = False
         return Constant(self._take(base), values)
+
+    def shared(self, base: str, values: np.ndarray) -> Constant:
+        """A stored tensor for all in this edit that ask for these very values; see `constant`."""
+        values = np.asarray(values)
+        key = values.dtype.name, values.shape, values.tobytes()
+        if key not in self._shared:
+            self._shared[key] = self.constant(base, values)
+        return self._shared[key]
 
     def add(
         self,
@@ -161,8 +171,9 @@ class Editor:
     def redirect(self, old: Variable, new: Tensor, *, keep: Collection[Node] = ()) -> None:
         """Makes every reader of `old`, graph outputs included, read `new` instead.
 
-        A graph output keeps its name: `new` takes it over, or is copied to it by an Identity if it
-        has a name of its own to keep.
+        A graph output keeps its name and what the file says of it: `new` takes both over, or is
+        copied by an Identity if it has a name of its own to keep. An input that a graph returns as
+        it stands is still returned.
 
         Args:
             old: the tensor that loses its readers.
@@ -170,26 +181,31 @@ class Editor:
             keep: nodes that go on reading `old`.
         """
         kept = set(keep)
+        self._redirected = True
         for reader in dict.fromkeys(old.outputs):
             if reader in kept:
                 continue
             for index, tensor in enumerate(list(reader.inputs)):
                 if tensor is old:
                     reader.inputs[index] = new
+        if not old.inputs or not self.model.is_output(old):
+            return
+        output = self._as_output(old, new)
         for graph in self.model.graphs():
-            for index, output in enumerate(graph.outputs):
-                if output is old:
-                    graph.outputs[index] = self._as_output(old, new)
+            graph.outputs[:] = [output if tensor is old else tensor for tensor in graph.outputs]
 
-    def _as_output(self, old: Variable, new: Tensor) -> Tensor:
+    def _as_output(self, old: Variable, new: Tensor) -> Variable:
         writer = new.inputs[0] if new.inputs else None
         near = old.inputs[0]
         same_graph = writer is not None and self._graph_of[writer] is self._graph_of[near]
         if not isinstance(new, Variable) or not same_graph or self.model.is_output(new):
-            copy = self.add("Identity", [new], near=near, base=f"{old.name}_output")
-            new, copy.dtype, copy.shape = copy, old.dtype, old.shape
+            dtype, shape = new.dtype, new.shape
+            new = self.add(
+                "Identity", [new], near=near, base=f"{old.name}_output", dtype=dtype, shape=shape
+            )
         old.name, new.name = new.name, old.name
-        new.envelope = new.envelope or old.envelope
+        if old.envelope is not None:
+            new.envelope, new.dtype, new.shape = old.envelope, old.dtype, old.shape
         return new
 
     def remove(self, node: Node) -> None:
@@ -201,6 +217,10 @@ class Editor:
         for output in node.outputs:
             if output.outputs or self.model.is_output(output):
                 raise ModelError(f"node {node.name!r} ({node.op}) is still read at {output.name!r}")
+        for inner in [*node.inner_nodes()]:
+            inner.inputs.clear()
+        for body in node.bodies():
+            body.outputs.clear()
         node.inputs.clear()
         node.outputs.clear()
         self._removed.add(node)

@@ -36,6 +36,8 @@ def locate(tensor: onnx.TensorProto, folder: Path, expected: int) -> Place:
     location = entries.get("location", "")
     if not location:
         raise ModelError(f"{where}: no location is given")
+    if "\0" in location:
+        raise ModelError(f"{where}: {location!r} is no file name")
     path = (folder / location).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise ModelError(f"{where}: {location!r} leaves the model's folder, which is refused")

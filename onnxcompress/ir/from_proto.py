@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +13,16 @@ from onnx import numpy_helper
 
 from onnxcompress.errors import ModelError
 from onnxcompress.ir.external import locate
-from onnxcompress.ir.model import Constant, Graph, Model, Node, Shape, Tensor, Variable
+from onnxcompress.ir.model import (
+    STANDARD,
+    Constant,
+    Graph,
+    Model,
+    Node,
+    Shape,
+    Tensor,
+    Variable,
+)
 from onnxcompress.ir.names import unique
 from onnxcompress.ir.stored import (
     SUB_BYTE_BITS,
@@ -23,6 +32,7 @@ from onnxcompress.ir.stored import (
     StoredArray,
     stored_bytes,
 )
+from onnxcompress.ir.to_proto import store_inside
 
 _Message = TypeVar("_Message", bound=Message)
 
@@ -49,7 +59,11 @@ def import_model(proto: onnx.ModelProto, path: Path | None = None) -> Model:
     """
     importer = _Importer(path.parent if path else None, proto.ir_version)
     graph = importer.graph(proto.graph, {})
-    model = Model(graph, _without(proto, ("graph",)), path)
+    for function in proto.functions:
+        for attr in (attr for node in function.node for attr in node.attribute):
+            importer.read_in(attr)
+    files = importer.files | ({path.resolve()} if path else set())
+    model = Model(graph, _without(proto, ("graph",)), path, files)
     _name_nodes(model)
     return model
 
@@ -57,50 +71,66 @@ def import_model(proto: onnx.ModelProto, path: Path | None = None) -> Model:
 class _Importer:
     def __init__(self, folder: Path | None, ir_version: int):
         self.folder = folder
+        self.files: set[Path] = set()
         self.ir_version = ir_version
 
     def graph(self, proto: onnx.GraphProto, outer: Mapping[str, Tensor]) -> Graph:
-        weights = {t.name: self.constant(t.name, t) for t in proto.initializer}
-        weights |= {t.values.name: _sparse(t) for t in proto.sparse_initializer}
-        inputs = {info.name: _variable(info) for info in proto.input}
-        defaults: dict[str, Constant] = {}
-        for name in inputs.keys() & weights.keys():
-            if self.ir_version < 4:  # the inputs list had to repeat every initializer
-                del inputs[name]
-            else:  # a caller may override the stored value, so it is no constant
-                defaults[name] = weights.pop(name)
-
-        returned = {info.name for info in proto.output}
-        lifted: dict[str, Constant] = {}
-        kept: list[onnx.NodeProto] = []
-        for node in proto.node:
-            constant = None if returned.intersection(node.output) else self.lifted(node)
-            if constant is None:
-                kept.append(node)
-            else:
-                lifted[constant.name] = constant
-
-        # A node may stand before its producer in a file: all outputs exist before any node does.
         described = {info.name: info for info in proto.value_info}
-        local: dict[str, Tensor] = {**weights, **inputs, **lifted}
-        for node in kept:
+        local: dict[str, Tensor] = {}
+
+        def define(tensor: Tensor, origin: str) -> None:
+            if local.setdefault(tensor.name, tensor) is not tensor:
+                raise ModelError(
+                    f"tensor {tensor.name!r} has two producers (one is {origin}); "
+                    "export the model again with unique names"
+                )
+
+        weights: dict[str, Constant] = {}
+        for constant in self.initializers(proto):
+            define(constant, "an initializer")
+            weights[constant.name] = constant
+        inputs: list[Variable] = []
+        defaults: dict[str, Constant] = {}
+        for info in proto.input:
+            if info.name in weights:
+                if self.ir_version < 4:  # the inputs list had to repeat every initializer
+                    continue
+                # A caller may override the stored value, so it is no constant.
+                defaults[info.name] = weights.pop(info.name)
+                del local[info.name]
+            inputs.append(_variable(info))
+            define(inputs[-1], "a graph input")
+        returned = {info.name for info in proto.output}
+        kept: list[onnx.NodeProto] = []
+        # A node may stand before its producer in a file: all outputs exist before any node does.
+        for node in proto.node:
+            lifted = None if returned.intersection(node.output) else self.lifted(node)
+            if lifted is not None:
+                define(lifted, f"node {node.name!r}, Constant")
+                weights[lifted.name] = lifted
+                continue
+            kept.append(node)
             for name in filter(None, node.output):
-                if name in local:
-                    raise ModelError(
-                        f"tensor {name!r} has two producers (one is node {node.name!r}, "
-                        f"{node.op_type}); export the model again with unique names"
-                    )
-                local[name] = _variable(described.get(name, onnx.ValueInfoProto(name=name)))
+                variable = _variable(described.get(name, onnx.ValueInfoProto(name=name)))
+                define(variable, f"node {node.name!r}, {node.op_type}")
         scope = {**outer, **local}
 
         nodes = [self.node(node, scope) for node in kept]
-        outputs = [_output(info, scope) for info in proto.output]
+        given = {tensor.name for tensor in inputs}
+        outputs = [_output(info, scope, given | outer.keys()) for info in proto.output]
         graph = Graph(_without(proto, _GRAPH_CONTENT))
-        graph.inputs = list(inputs.values())
-        graph.initializers = [*weights.values(), *lifted.values()]
+        graph.inputs = inputs
+        graph.initializers = list(weights.values())
         graph.defaults = defaults
         graph.nodes, graph.outputs = nodes, outputs
         return graph
+
+    def initializers(self, proto: onnx.GraphProto) -> Iterator[Constant]:
+        """The stored tensors of a graph, dense ones first."""
+        for dense in proto.initializer:
+            yield self.constant(dense.name, dense)
+        for sparse in proto.sparse_initializer:
+            yield _sparse(sparse)
 
     def node(self, proto: onnx.NodeProto, scope: dict[str, Tensor]) -> Node:
         attrs: dict[str, onnx.AttributeProto | Graph] = {}
@@ -110,8 +140,10 @@ class _Importer:
                     f"node {proto.name!r} ({proto.op_type}): attribute {attr.name!r} is a list of "
                     "graphs, which no standard operator uses and onnxcompress does not read"
                 )
-            is_graph = attr.type == onnx.AttributeProto.GRAPH
-            attrs[attr.name] = self.graph(attr.g, scope) if is_graph else _without(attr)
+            if attr.type == onnx.AttributeProto.GRAPH:
+                attrs[attr.name] = self.graph(attr.g, scope)
+            else:
+                attrs[attr.name] = self.attribute(attr)
 
         def tensor(name: str) -> Tensor:
             # A name that nothing defines stays dangling here; verification reports it with context.
@@ -127,9 +159,27 @@ class _Importer:
             _without(proto, _NODE_CONTENT),
         )
 
+    def attribute(self, proto: onnx.AttributeProto) -> onnx.AttributeProto:
+        """A copy whose tensors, if they lie in external files, were read into it."""
+        attr = _without(proto)
+        self.read_in(attr)
+        return attr
+
+    def read_in(self, attr: onnx.AttributeProto) -> None:
+        """Replaces references to external files by what lies there."""
+        for tensor in (attr.t, *attr.tensors, *attr.g.initializer):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                tensor.CopyFrom(store_inside(self.constant(tensor.name, tensor)))
+        for sparse in (attr.sparse_tensor, *attr.sparse_tensors):
+            _refuse_external_sparse(sparse)
+        for inner in (inner for node in attr.g.node for inner in node.attribute):
+            self.read_in(inner)
+
     def lifted(self, node: onnx.NodeProto) -> Constant | None:
         """The stored tensor that a Constant node stands for; None for any other node."""
-        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or not node.attribute:
+        if node.op_type != "Constant" or node.domain not in STANDARD:
+            return None
+        if len(node.attribute) != 1 or len(node.output) != 1 or not node.output[0]:
             return None
         attr, name = node.attribute[0], node.output[0]
         if attr.ref_attr_name:  # bound when a function is called
@@ -145,7 +195,7 @@ class _Importer:
 
     def constant(self, name: str, proto: onnx.TensorProto) -> Constant:
         dtype = _numpy_dtype(proto.data_type, name)
-        shape = tuple(proto.dims)
+        shape = _shape(proto.dims, name)
         if proto.data_location == onnx.TensorProto.EXTERNAL:
             external = self._external(proto, dtype, shape)
             return Constant(name, external, _without(proto, _TENSOR_CONTENT))
@@ -167,7 +217,10 @@ class _Importer:
                 f"tensor {proto.name!r} lies in an external file, but the model has no path; "
                 "load it with onnxcompress.load(path)"
             )
+        if dtype.kind == "O":
+            raise ModelError(f"tensor {proto.name!r}: strings cannot lie in an external file")
         place = locate(proto, self.folder, stored_bytes(shape, dtype))
+        self.files.add(place.path)
         if place.length == 0:
             return np.empty(shape, dtype)
         if dtype.name in SUB_BYTE_BITS:
@@ -197,16 +250,20 @@ def _without(message: _Message, content: tuple[str, ...] = ()) -> _Message:
 
 
 def _variable(info: onnx.ValueInfoProto) -> Variable:
-    if not info.HasField("type"):
-        return Variable(info.name)
-    return Variable(info.name, *_type_of(info), _without(info))
+    says_more = any(field.name != "name" for field, _ in info.ListFields())
+    return Variable(info.name, *_type_of(info), _without(info) if says_more else None)
 
 
-def _output(info: onnx.ValueInfoProto, scope: Mapping[str, Tensor]) -> Tensor:
+def _output(
+    info: onnx.ValueInfoProto, scope: Mapping[str, Tensor], described: Container[str]
+) -> Tensor:
+    """The tensor a graph returns; what the file says of it here holds unless it is `described`."""
     tensor = scope.get(info.name) or Variable(info.name)
-    if isinstance(tensor, Variable) and info.HasField("type"):
-        tensor.dtype, tensor.shape = _type_of(info)
-        tensor.envelope = _without(info)
+    if isinstance(tensor, Variable) and info.name not in described:
+        declared = _variable(info)
+        if declared.envelope is not None:
+            tensor.dtype, tensor.shape = declared.dtype, declared.shape
+            tensor.envelope = declared.envelope
     return tensor
 
 
@@ -235,16 +292,43 @@ def _numpy_dtype(onnx_type: int, name: str) -> np.dtype:
 
 def _sparse(proto: onnx.SparseTensorProto, name: str = "") -> Constant:
     name = name or proto.values.name
-    dtype, shape = _numpy_dtype(proto.values.data_type, name), tuple(proto.dims)
+    dtype, shape = _numpy_dtype(proto.values.data_type, name), _shape(proto.dims, name)
     if stored_bytes(shape, dtype) > MAX_DENSE_BYTES:
         raise ModelError(f"sparse tensor {name!r}: {list(shape)} is over 2 GiB when spread out")
-    return Constant(name, SparseArray(proto=_without(proto), shape=shape, dtype=dtype))
+    _refuse_external_sparse(proto)
+    stored = SparseArray(proto=_without(proto), shape=shape, dtype=dtype)
+    try:
+        stored.check()
+    except (ValueError, TypeError) as fault:
+        raise ModelError(f"sparse tensor {name!r} of {list(shape)}: {fault}") from fault
+    return Constant(name, stored)
+
+
+def _refuse_external_sparse(proto: onnx.SparseTensorProto) -> None:
+    for part in (proto.values, proto.indices):
+        if part.data_location == onnx.TensorProto.EXTERNAL:
+            raise ModelError(
+                f"sparse tensor {proto.values.name!r} lies in an external file, which "
+                "onnxcompress does not read; store it in the model"
+            )
+
+
+def _shape(dims: Iterable[int], name: str) -> tuple[int, ...]:
+    shape = tuple(dims)
+    if any(length < 0 for length in shape):
+        raise ModelError(f"tensor {name!r}: shape {list(shape)} holds a negative length")
+    return shape
 
 
 def _name_nodes(model: Model) -> None:
     """Gives nodes without a name, or with another's, one of their own: overrides go by name."""
     taken: set[str] = set()
+    nameless: list[Node] = []
     for _, node in model.nodes():
+        if not node.name or node.name in taken:
+            nameless.append(node)
+        taken.add(node.name)
+    for node in nameless:
         base = node.name or f"{node.op}_{node.outputs[0].name if node.outputs else 'node'}"
         node.name = unique(base, taken)
         taken.add(node.name)

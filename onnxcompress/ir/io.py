@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +17,6 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnxcompress.errors import ModelError, OutputError
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.model import Constant, Model
-from onnxcompress.ir.stored import MappedArray
 from onnxcompress.ir.to_proto import described, export_model, store_inside
 
 PROTOBUF_LIMIT = (1 << 31) - 1
@@ -99,10 +98,13 @@ def save(model: Model, path: str | os.PathLike[str], *, external: bool | None = 
     if external is None:
         external = model.weight_bytes > SINGLE_FILE_LIMIT
     targets = [data_path, path] if external else [path]
-    sources = _source_files(model)
     for target in targets:
-        if target.resolve() in sources:
+        if target.resolve() in model.files:
             raise OutputError(f"{target}: is a file of the input model; choose another output")
+        if target.is_dir():
+            raise OutputError(f"{target}: is a folder; name a file")
+    if not external and model.weight_bytes > PROTOBUF_LIMIT:
+        raise OutputError(f"{path}: one file holds 2 GiB at most; save with external data")
     with _written_whole(targets) as files:
         if external:
             proto = export_model(model, _ExternalStore(files[0], data_path.name))
@@ -113,6 +115,23 @@ def save(model: Model, path: str | os.PathLike[str], *, external: bool | None = 
         except (EncodeError, ValueError) as fault:
             raise OutputError(f"{path}: the graph alone is larger than 2 GiB: {fault}") from fault
     return targets
+
+
+def check_writable(path: Path, source: Path) -> None:
+    """Finds out before hours of work whether the output can be written after them.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the output is the input.
+    """
+    if path.resolve() == source.resolve():
+        raise OutputError(f"{path}: is the input itself; choose another output")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: cannot be written: there is no folder {path.parent}")
+    with _written_whole([path.with_name(path.name + ".probe")]):
+        pass
+    path.with_name(path.name + ".probe").unlink()
 
 
 class _ExternalStore:
@@ -155,15 +174,6 @@ def _raw_chunks(constant: Constant) -> Iterator[bytes]:
         yield flat[start : start + _CHUNK].tobytes()
 
 
-def _source_files(model: Model) -> set[Path]:
-    files = {
-        constant.stored.place.path.resolve()
-        for constant in model.constants()
-        if isinstance(constant.stored, MappedArray)
-    }
-    return files | ({model.path.resolve()} if model.path else set())
-
-
 @contextmanager
 def _written_whole(targets: list[Path]) -> Iterator[list[BinaryIO]]:
     """Opens temporary files beside `targets` and moves them there if the block succeeds."""
@@ -184,6 +194,7 @@ def _written_whole(targets: list[Path]) -> Iterator[list[BinaryIO]]:
         raise OutputError(f"{targets[-1]}: cannot be written: {reason}") from fault
     finally:
         for file in files:
-            file.close()
+            with suppress(OSError):  # what a full disk did not take is written again, in vain
+                file.close()
         for draft in drafts:
             draft.unlink(missing_ok=True)

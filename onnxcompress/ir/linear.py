@@ -101,9 +101,10 @@ class Linear:
         if self.add is not None:
             index = stored_operand(self.add)
             assert index is not None
-            shape = self.add.inputs[index].shape  # extra axes may decide the rank of the result
-            if len(shape) > 1 and shape[-1] == self.channels:
-                values = values.reshape(shape)
+            old = query.constant(self.add, index)
+            assert old is not None
+            if len(old.shape) > 1 and old.shape[-1] == self.channels:
+                values = values.reshape(old.shape)  # extra axes may decide the result's rank
             edit.set_values(self.add, index, values, "bias scaled and shifted")
         elif bias is None:
             constant = edit.constant(f"{self.node.name}_bias", values)
@@ -127,7 +128,8 @@ class Linear:
         if bias is None:
             return f"the bias of {self.node.name!r} is not stored"
         values = bias.values.astype(np.float64)
-        if values.size != 1 and values.shape[-1] != self.channels or values.size > self.channels:
+        fits = values.size == 1 or values.shape[-1] == self.channels
+        if not fits or values.size > self.channels:
             return f"the bias of {self.node.name!r} is not one value a channel"
         return np.broadcast_to(values.reshape(-1), self.channels)
 

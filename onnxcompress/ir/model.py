@@ -9,7 +9,7 @@ came from, stripped of what the object itself holds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +168,13 @@ class Node(gs.Node):
         """The graphs this node holds: If branches, Loop and Scan bodies."""
         return (value for value in self.attrs.values() if isinstance(value, Graph))
 
+    def inner_nodes(self) -> Iterator[Node]:
+        """The nodes in this node's bodies, and in theirs."""
+        for body in self.bodies():
+            for node in body.nodes:
+                yield node
+                yield from node.inner_nodes()
+
 
 class Graph(gs.Graph):
     """Nodes in execution order, with the stored tensors that belong to this graph.
@@ -197,15 +204,32 @@ class Model:
     """An ONNX model: a main graph and what the file says about it.
 
     Attributes:
-        graph: the main graph; bodies hang on the attributes of its nodes.
         envelope: the ModelProto without its graph: metadata, producer, functions, opsets.
         path: the file it came from, or None.
+        files: every file it was read from, resolved; none of them is ever written to.
     """
 
-    def __init__(self, graph: Graph, envelope: onnx.ModelProto, path: Path | None = None):
+    def __init__(
+        self,
+        graph: Graph,
+        envelope: onnx.ModelProto,
+        path: Path | None = None,
+        files: Collection[Path] = (),
+    ):
         self.graph = graph
         self.envelope = envelope
         self.path = path
+        self.files = frozenset(files)
+
+    @property
+    def graph(self) -> Graph:
+        """The main graph; bodies hang on the attributes of its nodes."""
+        return self._graph
+
+    @graph.setter
+    def graph(self, graph: Graph) -> None:
+        self._graph = graph
+        self._returning: list[Graph] | None = None
 
     def graphs(self) -> Iterator[Graph]:
         """The main graph, then every body, outermost first."""
@@ -230,7 +254,9 @@ class Model:
 
     def is_output(self, tensor: Tensor) -> bool:
         """Whether a graph, the main one or a body, returns this tensor."""
-        return any(tensor is output for graph in self.graphs() for output in graph.outputs)
+        if self._returning is None:  # edits take bodies away, which then return nothing, never add
+            self._returning = list(self.graphs())
+        return any(tensor is output for graph in self._returning for output in graph.outputs)
 
     @property
     def opset(self) -> int:

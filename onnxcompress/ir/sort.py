@@ -36,12 +36,22 @@ def sort(graph: Graph) -> None:
             if waiting_for[dependent] == 0:
                 heapq.heappush(ready, position[dependent])
     if len(ordered) != len(graph.nodes):
-        stuck = next(node for node in graph.nodes if waiting_for[node])
+        stuck = _on_cycle({node: None for node, missing in waiting_for.items() if missing})
         raise ModelError(f"the graph has a cycle through node {stuck.name!r} ({stuck.op})")
     graph.nodes[:] = ordered
     for node in graph.nodes:
         for body in node.bodies():
             sort(body)
+
+
+def _on_cycle(waiting: dict[Node, None]) -> Node:
+    """A node that waits for itself: going back from any waiting node must end in a cycle."""
+    node = next(iter(waiting))
+    passed: set[Node] = set()
+    while node not in passed:
+        passed.add(node)
+        node = next(p for tensor in _reads(node) for p in tensor.inputs if p in waiting)
+    return node
 
 
 def _reads(node: Node) -> Iterator[Tensor]:

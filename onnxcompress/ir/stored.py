@@ -10,9 +10,18 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from onnxcompress.errors import ModelError
 from onnxcompress.ir.external import Place
 
-SUB_BYTE_BITS = {"int4": 4, "uint4": 4, "int2": 2, "uint2": 2, "float4_e2m1fn": 4}
+SUB_BYTE_BITS = {
+    "int2": 2,
+    "uint2": 2,
+    "int4": 4,
+    "uint4": 4,
+    "float4_e2m1fn": 4,
+    "float6_e2m3fn": 6,
+    "float6_e3m2fn": 6,
+}
 """Element types that numpy keeps one to a byte and a file packs, with their width in bits."""
 
 
@@ -49,10 +58,16 @@ class MappedArray:
     dtype: np.dtype
 
     def load(self) -> np.ndarray:
-        """Maps the file's bytes; the mapping ends with the last reference to the array."""
-        return np.memmap(
-            self.place.path, self.dtype, "r", offset=self.place.offset, shape=self.shape
-        )
+        """Maps the file's bytes; the mapping ends with the last reference to the array.
+
+        Raises:
+            ModelError: the file is no longer what it was when the model was loaded.
+        """
+        place = self.place
+        try:
+            return np.memmap(place.path, self.dtype, "r", offset=place.offset, shape=self.shape)
+        except (OSError, ValueError) as fault:
+            raise _changed(place) from fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +80,23 @@ class PackedArray:
     dtype: np.dtype
 
     def load(self) -> np.ndarray:
-        """Unpacks the elements, one to a byte."""
-        with self.place.path.open("rb") as file:
-            file.seek(self.place.offset)
-            raw = file.read(self.place.length)
-        packed = onnx.TensorProto(data_type=self.onnx_type, dims=self.shape, raw_data=raw)
-        return numpy_helper.to_array(packed)
+        """Unpacks the elements, one to a byte.
+
+        Raises:
+            ModelError: the file is no longer what it was when the model was loaded.
+        """
+        try:
+            with self.place.path.open("rb") as file:
+                file.seek(self.place.offset)
+                raw = file.read(self.place.length)
+            packed = onnx.TensorProto(data_type=self.onnx_type, dims=self.shape, raw_data=raw)
+            return numpy_helper.to_array(packed)
+        except (OSError, ValueError) as fault:
+            raise _changed(self.place) from fault
+
+
+def _changed(place: Place) -> ModelError:
+    return ModelError(f"{place.path}: was removed or cut short after the model was loaded from it")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,10 +110,25 @@ class SparseArray:
     def load(self) -> np.ndarray:
         """Spreads the stored values over a new array of zeros."""
         dense = np.zeros(self.shape, self.dtype)
-        values = numpy_helper.to_array(self.proto.values)
-        indices = numpy_helper.to_array(self.proto.indices)
+        values, indices = self._parts()
         if indices.ndim == 1:  # positions in the flattened array
             dense.reshape(-1)[indices] = values
         else:
             dense[tuple(indices.T)] = values
         return dense
+
+    def check(self) -> None:
+        """Checks that the values fit their places.
+
+        Raises:
+            ValueError: they do not.
+        """
+        values, indices = self._parts()
+        limits = np.array(self.shape) if indices.ndim == 2 else np.array(math.prod(self.shape))
+        if indices.shape not in (values.shape, (values.size, len(self.shape))):
+            raise ValueError(f"{values.shape} values have indices of shape {indices.shape}")
+        if indices.dtype != np.int64 or (indices < 0).any() or (indices >= limits).any():
+            raise ValueError("an index lies outside")
+
+    def _parts(self) -> tuple[np.ndarray, np.ndarray]:
+        return numpy_helper.to_array(self.proto.values), numpy_helper.to_array(self.proto.indices)

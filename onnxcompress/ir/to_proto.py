@@ -37,7 +37,7 @@ def export_model(model: Model, store: StoreTensor = store_inside) -> onnx.ModelP
     proto = onnx.ModelProto()
     proto.CopyFrom(model.envelope)
     exporter = _Exporter(store, _homes(model), model.envelope.ir_version)
-    proto.graph.CopyFrom(exporter.graph(model.graph))
+    exporter.graph(model.graph, proto.graph)
     return proto
 
 
@@ -47,8 +47,8 @@ class _Exporter:
         self.homes = homes
         self.ir_version = ir_version
 
-    def graph(self, graph: Graph) -> onnx.GraphProto:
-        proto = onnx.GraphProto()
+    def graph(self, graph: Graph, proto: onnx.GraphProto) -> None:
+        """Writes a graph into an empty message: weights are too large to copy about."""
         proto.CopyFrom(graph.envelope)
         proto.input.extend(_value_info(tensor) for tensor in graph.inputs)
         proto.output.extend(_value_info(tensor) for tensor in graph.outputs)
@@ -63,16 +63,14 @@ class _Exporter:
                 proto.input.append(_value_info(constant))
         shown = {tensor.name for tensor in [*graph.inputs, *graph.outputs]}
         for node in graph.nodes:
-            proto.node.append(self.node(node))
+            self.node(node, proto.node.add())
             proto.value_info.extend(
                 _value_info(tensor)
                 for tensor in node.outputs
                 if tensor.name and tensor.name not in shown and _is_described(tensor)
             )
-        return proto
 
-    def node(self, node: Node) -> onnx.NodeProto:
-        proto = onnx.NodeProto()
+    def node(self, node: Node, proto: onnx.NodeProto) -> None:
         if node.envelope is not None:
             proto.CopyFrom(node.envelope)
         proto.op_type, proto.name, proto.domain = node.op, node.name, node.domain
@@ -81,10 +79,9 @@ class _Exporter:
         for name, value in node.attrs.items():
             if isinstance(value, Graph):
                 body = proto.attribute.add(name=name, type=onnx.AttributeProto.GRAPH)
-                body.g.CopyFrom(self.graph(value))
+                self.graph(value, body.g)
             else:
                 proto.attribute.append(value)
-        return proto
 
 
 def _is_described(tensor: Variable) -> bool:

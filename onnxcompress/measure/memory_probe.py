@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from onnxcompress.errors import OnnxCompressError
 from onnxcompress.runtime.session import Session, SessionSettings

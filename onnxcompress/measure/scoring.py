@@ -84,7 +84,9 @@ def cosine_tally(output: Output, reference: Output) -> RowTally:
     rows = []
     for ours, theirs in _value_blocks(output, reference):
         dot = np.einsum("ij,ij->i", ours, theirs)
-        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+        powers = [np.einsum("ij,ij->i", values, values) for values in (ours, theirs)]
+        # Not the product of two roots: this way the cosine of equal vectors is 1 exactly.
+        lengths = np.sqrt(powers[0] * powers[1])
         both_zero = np.logical_not(ours.any(axis=1) | theirs.any(axis=1))
         cosine = np.asarray(both_zero, dtype=np.float64)
         np.divide(dot, lengths, out=cosine, where=lengths > 0)

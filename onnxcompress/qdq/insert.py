@@ -17,10 +17,9 @@ FLOAT = np.dtype(np.float32)
 
 def quantized(edit: Editor, tensor: Tensor, qparams: QParams, near: Node) -> Variable:
     """Adds QuantizeLinear(tensor) and returns its integers."""
-    scale, zero_point = _stored(edit, tensor.name, qparams)
     return edit.add(
         "QuantizeLinear",
-        [tensor, scale, zero_point],
+        [tensor, *_stored(edit, tensor.name, qparams)],
         near=near,
         base=f"{tensor.name}_quantized",
         dtype=qparams.zero_point.dtype,
@@ -32,7 +31,6 @@ def dequantized(
     edit: Editor, integers: Tensor, qparams: QParams, near: Node, base: str
 ) -> Variable:
     """Adds DequantizeLinear(integers) and returns the real values."""
-    scale, zero_point = _stored(edit, base, qparams)
     attrs: dict[str, Attribute] = {}
     match qparams.granularity:
         case PerChannel(axis):
@@ -41,7 +39,7 @@ def dequantized(
             attrs = {"axis": axis, "block_size": block_size}
     return edit.add(
         "DequantizeLinear",
-        [integers, scale, zero_point],
+        [integers, *_stored(edit, base, qparams)],
         near=near,
         base=base,
         attrs=attrs,
@@ -67,8 +65,13 @@ def stored_dequantized(
     return dequantized(edit, stored, qparams, near, f"{weight.name}_dequantized")
 
 
-def _stored(edit: Editor, base: str, qparams: QParams) -> tuple[Constant, Constant]:
-    return (
-        edit.constant(f"{base}_scale", qparams.scale),
-        edit.constant(f"{base}_zero_point", qparams.zero_point),
-    )
+def _stored(edit: Editor, base: str, qparams: QParams) -> list[Constant]:
+    """Scale and zero point.
+
+    A zero point of zeros could be left out, but onnxruntime fuses a Gemm only if its weight has one;
+    an int32 bias is fused without.
+    """
+    scale = edit.shared(f"{base}_scale", qparams.scale)
+    if qparams.zero_point.dtype == np.int32:
+        return [scale]
+    return [scale, edit.shared("zero_point", qparams.zero_point)]

@@ -1,1 +1,1 @@
-"""."""
+"""What was done and measured, for programs and for people."""

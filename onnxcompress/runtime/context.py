@@ -50,7 +50,7 @@ class RuntimeContext:
         if self.data is not None:
             return self.data.take([0])
         session = Session(io.to_bytes(model), SessionSettings(optimize=False, prepack=False))
-        return synthetic_dataset(session.inputs, 1)
+        return synthetic_dataset(session.inputs, 1, seed=0)
 
     def evaluate(self, model: Model, nodes: Sequence[Node]) -> Mapping[str, np.ndarray]:
         """See `pass_base.Context.evaluate`."""

@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ from onnx import TensorProto, numpy_helper
 
 from onnxcompress.data.loading import dataset_of, load_dataset
 from onnxcompress.errors import DataError
-from tests.data.helpers import X_ONLY, rows, samples_of, tensor
+from onnxcompress.runtime.session import TensorSignature
+
+from .samples import X_ONLY, rows, samples_of, tensor
 
 
-def _error(spec: object, signature: tuple = X_ONLY) -> str:
+def _error(spec: object, signature: Sequence[TensorSignature] = X_ONLY) -> str:
     with pytest.raises(DataError) as error:
         list(load_dataset(str(spec), signature).batches(4))
     assert "\n" not in str(error.value)
@@ -18,7 +21,7 @@ def _error(spec: object, signature: tuple = X_ONLY) -> str:
 
 
 def _savez(path: Path, **arrays: np.ndarray) -> Path:
-    np.savez(path, **arrays)
+    np.savez(path, allow_pickle=False, **arrays)
     return path
 
 

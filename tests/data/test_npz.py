@@ -11,7 +11,8 @@ from onnxcompress.data.memory import require_memory
 from onnxcompress.data.npz import read_array, read_members
 from onnxcompress.data.parts import NpzPart
 from onnxcompress.errors import DataError
-from tests.data.helpers import X_ONLY, rows
+
+from .samples import X_ONLY, rows
 
 
 def _npy(array: np.ndarray, shape: tuple[int, ...]) -> bytes:
@@ -60,11 +61,11 @@ def test_a_header_that_is_none(tmp_path: Path) -> None:
 
 
 def test_damaged_data(tmp_path: Path) -> None:
-    path = _archive(tmp_path / "d.npz", x=_npy(rows(2), (2, 3)))
+    # Longer than what is read along with the header.
+    path = _archive(tmp_path / "d.npz", x=_npy(rows(10_000), (10_000, 3)))
     members = read_members(path)
     data = bytearray(path.read_bytes())
-    place = data.find(rows(2).tobytes())
-    data[place + 5] ^= 0xFF
+    data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
     with pytest.raises(DataError, match="array 'x' is damaged"):
         read_array(path, members["x"])

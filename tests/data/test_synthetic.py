@@ -3,7 +3,8 @@ import pytest
 
 from onnxcompress.data.synthetic import synthetic_dataset
 from onnxcompress.errors import DataError
-from tests.data.helpers import tensor
+
+from .samples import tensor
 
 
 def test_a_transformers_inputs() -> None:

@@ -98,7 +98,7 @@ def test_narrow_floats_go_in_and_out(onnx_type: str, code: int, dtype: type) -> 
         )
     )
     assert session.inputs[0].dtype == np.dtype(dtype)
-    values = np.array([1.5, -0.75], dtype)
+    values: np.ndarray = np.array([1.5, -0.75], dtype)
     result = session.run({"h": values, "x": values.astype(np.float32)})
     np.testing.assert_array_equal(result["y"], [1.5, -0.75])
     assert result["n"].dtype == np.dtype(dtype)
@@ -118,7 +118,7 @@ def test_a_missing_file_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_garbage_is_told() -> None:
-    with pytest.raises(SessionError, match="cannot load the model: .*protobuf"):
+    with pytest.raises(SessionError, match=r"cannot load the model: .*protobuf"):
         Session(b"garbage")
 
 
@@ -147,7 +147,7 @@ def test_a_failing_node_is_told_without_noise(capfd: pytest.CaptureFixture[str])
     session = Session(
         _bytes("g (float[N] x, int64[2] s) => (float[a, b] y) { [cut] y = Reshape(x, s) }")
     )
-    with pytest.raises(SessionError, match="Reshape node. Name:'cut'.*cannot be reshaped"):
+    with pytest.raises(SessionError, match=r"Reshape node. Name:'cut'.*cannot be reshaped"):
         session.run({"x": np.ones(3, np.float32), "s": np.array([2, 2])})
     assert capfd.readouterr().err == ""
 

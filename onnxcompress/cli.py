@@ -1,0 +1,247 @@
+"""The command line: arguments to the API and back; the only place that prints."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console, RenderableType
+
+from onnxcompress.cli_arguments import parse_drop, parse_positive
+from onnxcompress.cli_progress import TerminalProgress
+from onnxcompress.demo import run_demo
+from onnxcompress.errors import OnnxCompressError, RecipeError
+from onnxcompress.inspection import inspect_model
+from onnxcompress.recipe import Recipe, parse_pass
+from onnxcompress.registry import find_pass, pass_types
+from onnxcompress.report.json import Report, write_json
+from onnxcompress.report.schema import CompressReport
+from onnxcompress.report.terminal import (
+    bench_report,
+    compress_report,
+    inspect_report,
+    pass_help,
+    pass_table,
+)
+from onnxcompress.search.bench import benchmark
+from onnxcompress.search.candidates import Goal
+from onnxcompress.search.compress import compress
+from onnxcompress.target import Target
+
+DONE, ERROR, USAGE, NOTHING_BETTER, INTERRUPTED = 0, 1, 2, 3, 130
+
+_PIPE_WIDTH = 160
+
+_EPILOG = "exit codes: 0 done; 1 error; 2 bad usage; 3 done, but nothing better than the original"
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and exits with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: without the program's name; `sys.argv` by default.
+
+    Returns:
+        The exit code.
+    """
+    parsed = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = parsed.run
+    try:
+        return command(parsed)
+    except OnnxCompressError as fault:
+        return _failed(str(fault), parsed)
+    except KeyboardInterrupt:
+        print("onnxcompress: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    except MemoryError:
+        return _failed("out of memory; use fewer or smaller samples, or a smaller model", parsed)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return ERROR
+    except Exception as fault:
+        what = f"{type(fault).__name__}: {fault}".splitlines()[0]
+        return _failed(
+            f"internal error: {what} (--traceback shows where; please report it)", parsed
+        )
+
+
+def _failed(message: str, parsed: argparse.Namespace) -> int:
+    if parsed.traceback:
+        raise
+    print(f"onnxcompress: error: {message}", file=sys.stderr)
+    return ERROR
+
+
+def _compress(arguments: argparse.Namespace) -> int:
+    with TerminalProgress() as progress:
+        report = compress(
+            arguments.model,
+            arguments.output,
+            data=arguments.data,
+            metric=arguments.metric,
+            max_drop=arguments.max_drop,
+            recipe=_recipe(arguments),
+            goal=arguments.goal,
+            target=arguments.target,
+            threads=arguments.threads,
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            calibration_table=arguments.calibration,
+            progress=progress,
+        )
+    return _finish(report, compress_report(report), arguments.json)
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe | None:
+    """The passes that were asked for by file or one by one; None to search."""
+    if arguments.recipe and arguments.passes:
+        raise RecipeError("give --recipe or --pass, not both")
+    if arguments.recipe:
+        return Recipe.load(arguments.recipe)
+    return Recipe.of(map(parse_pass, arguments.passes)) if arguments.passes else None
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    with TerminalProgress() as progress:
+        report = benchmark(
+            arguments.models,
+            data=arguments.data,
+            metric=arguments.metric,
+            threads=arguments.threads,
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            progress=progress,
+        )
+    return _finish(report, bench_report(report), arguments.json)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    report = inspect_model(arguments.model, timed=arguments.profile)
+    return _finish(report, inspect_report(report), arguments.json)
+
+
+def _passes(arguments: argparse.Namespace) -> int:
+    if arguments.name:
+        _show(pass_help(find_pass(arguments.name)))
+    else:
+        _show(pass_table(pass_types().values()))
+    return DONE
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    with TerminalProgress() as progress:
+        report = run_demo(arguments.output, progress)
+    return _finish(report, compress_report(report), None)
+
+
+def _finish(report: Report, shown: RenderableType, json: Path | None) -> int:
+    if json is not None:
+        write_json(report, json)
+    _show(shown)
+    improved = not isinstance(report, CompressReport) or report.improved
+    return DONE if improved else NOTHING_BETTER
+
+
+def _show(what: RenderableType) -> None:
+    # A file or a pipe has no width; tables must not be folded to a guess of it.
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    Console(highlight=False, width=width).print(what)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="onnxcompress",
+        description="Make an exported ONNX model faster or smaller, within an accuracy budget.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("compress", help="write the best model that holds the budget")
+    command.set_defaults(run=_compress)
+    command.add_argument("model", type=Path, help="the .onnx file; it is never changed")
+    command.add_argument("-o", "--output", type=Path, required=True, help="where to write")
+    _add_judging(command)
+    command.add_argument(
+        "--max-drop",
+        type=parse_drop,
+        default=0.01,
+        metavar="DROP",
+        help="largest drop of the metric, as 1%% or 0.01 (default 1%%)",
+    )
+    command.add_argument("--recipe", type=Path, help="a TOML file: run just these passes")
+    command.add_argument(
+        "--pass",
+        dest="passes",
+        action="append",
+        metavar="NAME[:OPTION=VALUE,...]",
+        help="run just this pass; repeat for more, in order",
+    )
+    command.add_argument(
+        "--goal", type=Goal, choices=list(Goal), default=Goal.SPEED, metavar="{speed,size}"
+    )
+    command.add_argument(
+        "--target",
+        type=_target,
+        default=None,
+        metavar="{auto," + ",".join(target.value for target in Target) + "}",
+        help="the processor to quantize for (default auto: this one)",
+    )
+    command.add_argument(
+        "--calibration", type=Path, metavar="TABLE.npz", help="keep the calibration in this file"
+    )
+
+    command = commands.add_parser("bench", help="measure models beside the first of them")
+    command.set_defaults(run=_bench)
+    command.add_argument("models", type=Path, nargs="+", metavar="MODEL")
+    _add_judging(command)
+
+    command = commands.add_parser("inspect", help="what a model holds and costs")
+    command.set_defaults(run=_inspect)
+    command.add_argument("model", type=Path)
+    command.add_argument("--profile", action="store_true", help="also time each operator")
+    _add_json(command)
+
+    command = commands.add_parser("passes", help="what passes there are, with their options")
+    command.set_defaults(run=_passes)
+    command.add_argument("name", nargs="?", help="a pass, to see its options")
+
+    command = commands.add_parser("demo", help="compress a small digit classifier")
+    command.set_defaults(run=_demo)
+    command.add_argument(
+        "-o", "--output", type=Path, default=Path("onnxcompress-demo"), help="folder to write to"
+    )
+    return parser
+
+
+def _add_judging(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data",
+        help=".npz (arrays by input name, optional labels), a folder of them, a test_data_set_* "
+        "folder, or package.module:function",
+    )
+    command.add_argument(
+        "--metric",
+        help="top1, top5, f1, mse, cosine, sqnr, agreement or module:function (default: what fits "
+        "the outputs and labels)",
+    )
+    command.add_argument("--threads", type=parse_positive, default=1, help="default 1")
+    command.add_argument("--batch-size", type=parse_positive, default=1, help="default 1")
+    command.add_argument("--seed", type=int, default=0, help="of every random choice (default 0)")
+    _add_json(command)
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", type=Path, metavar="REPORT.json", help="also write the report")
+
+
+def _target(text: str) -> Target | None:
+    return None if text == "auto" else Target(text)

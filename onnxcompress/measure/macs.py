@@ -1,0 +1,107 @@
+"""Multiply-accumulates of a model for one sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from onnxcompress.ir.model import Constant, Model, Node, Tensor
+from onnxcompress.pass_base import TensorType
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpCost:
+    """What the nodes of one operator hold and compute.
+
+    Attributes:
+        op: operator, with its domain if it is not a standard one.
+        count: nodes.
+        parameters: elements of the stored tensors they read, each counted once.
+        macs: multiply-accumulates for the sample; 0 for operators that are not counted.
+    """
+
+    op: str
+    count: int
+    parameters: int
+    macs: int
+
+
+def _convolution(node: Node, shapes: list[Shape], output: Shape) -> int:
+    del node
+    return math.prod(output) * math.prod(shapes[1][1:])
+
+
+def _transposed_convolution(node: Node, shapes: list[Shape], output: Shape) -> int:
+    del node, output
+    return math.prod(shapes[0]) * math.prod(shapes[1][1:])
+
+
+def _gemm(node: Node, shapes: list[Shape], output: Shape) -> int:
+    return math.prod(output) * shapes[0][0 if node.int_attr("transA", 0) else 1]
+
+
+def _matmul(node: Node, shapes: list[Shape], output: Shape) -> int:
+    del node
+    return math.prod(output) * shapes[0][-1]
+
+
+def _recurrent(node: Node, shapes: list[Shape], output: Shape) -> int:
+    del node, output
+    steps, batch, _ = shapes[0]
+    return steps * batch * (math.prod(shapes[1]) + math.prod(shapes[2]))
+
+
+_MACS: Mapping[str, Callable[[Node, list[Shape], Shape], int]] = {
+    "Conv": _convolution,
+    "ConvTranspose": _transposed_convolution,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "MatMulInteger": _matmul,
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+    "RNN": _recurrent,
+}
+_INPUTS = {"LSTM": 3, "GRU": 3, "RNN": 3}
+"""How many inputs decide the cost; 2 for operators not named."""
+
+
+def cost_by_op(model: Model, types: Mapping[str, TensorType]) -> list[OpCost]:
+    """Counts nodes, parameters and multiply-accumulates, the costliest operator first.
+
+    Args:
+        model: bodies are counted once, however often they run; their MACs are not known.
+        types: shapes of the main graph's tensors for one sample.
+    """
+    counts: dict[str, int] = {}
+    macs: dict[str, int] = {}
+    weights: dict[str, dict[Constant, None]] = {}
+
+    def shape(tensor: Tensor) -> Shape | None:
+        if isinstance(tensor, Constant):
+            return tensor.shape
+        known = types.get(tensor.name)
+        return None if known is None else known.shape
+
+    for _, node in model.nodes():
+        op = f"{node.domain}.{node.op}" if node.domain else node.op
+        counts[op] = counts.get(op, 0) + 1
+        stored = weights.setdefault(op, {})
+        stored.update((tensor, None) for tensor in node.inputs if isinstance(tensor, Constant))
+        shapes = [shape(tensor) for tensor in node.inputs[: _INPUTS.get(op, 2)]]
+        output = shape(node.outputs[0]) if node.outputs else None
+        if op in _MACS and output is not None and all(s is not None for s in shapes):
+            known = [s for s in shapes if s is not None]
+            macs[op] = macs.get(op, 0) + _MACS[op](node, known, output)
+    rows = [
+        OpCost(
+            op=op,
+            count=count,
+            parameters=sum(constant.size for constant in weights[op]),
+            macs=macs.get(op, 0),
+        )
+        for op, count in counts.items()
+    ]
+    return sorted(rows, key=lambda row: (-row.macs, -row.parameters, -row.count, row.op))

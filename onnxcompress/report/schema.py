@@ -1,0 +1,185 @@
+"""The report, as data: what `--json` writes. Infinite numbers become null.
+
+`docs/report.schema.json` is made from these classes. Fields are only ever added; a change of
+meaning raises `SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from onnxcompress.measure.accuracy import Score
+from onnxcompress.measure.environment import Environment
+from onnxcompress.measure.latency import Latency
+from onnxcompress.measure.macs import OpCost
+from onnxcompress.measure.size import Size
+from onnxcompress.pass_base import PassReport
+from onnxcompress.runtime.ort_profile import OpTime
+
+SCHEMA_VERSION = 1
+
+
+class Status(Enum):
+    """What became of a candidate."""
+
+    CHOSEN = "chosen"
+    HOLDS = "holds the budget"
+    OVER_BUDGET = "over the budget"
+    NOT_BETTER = "not better than the original"
+    FAILED = "failed"
+    NOT_TRIED = "not tried"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """What the numbers stand on.
+
+    Attributes:
+        source: what was given as data; None when samples were made up.
+        labelled: whether the samples have labels.
+        calibration_samples: samples that activation ranges were taken from.
+        evaluation_samples: other samples, on which the candidates were judged.
+        caveat: how little the samples prove, where they do; else None.
+    """
+
+    source: str | None
+    labelled: bool
+    calibration_samples: int
+    evaluation_samples: int
+    caveat: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelReport:
+    """One measured model.
+
+    Attributes:
+        name: the file, or the candidate's name.
+        nodes: nodes in all graphs.
+        parameters: elements in stored tensors.
+        size: bytes, load time, peak memory.
+        score: accuracy beside the baseline's.
+        latency: time beside the baseline's, interleaved with it.
+        executed_ops: operators that onnxruntime runs after its own fusions, with counts.
+        surviving_qdq: QuantizeLinear and DequantizeLinear nodes that it did not fuse.
+    """
+
+    name: str
+    nodes: int
+    parameters: int
+    size: Size
+    score: Score
+    latency: Latency
+    executed_ops: dict[str, int]
+    surviving_qdq: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateReport:
+    """One candidate: what was done, what came of it.
+
+    Attributes:
+        name: the candidate.
+        status: what became of it; `reason` says why.
+        recipe: its passes as TOML, clean-up included.
+        passes: what each pass did.
+        model: what was measured; None if it was not tried or failed.
+    """
+
+    name: str
+    status: Status
+    reason: str
+    recipe: str
+    passes: tuple[PassReport, ...]
+    model: ModelReport | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressReport:
+    """What `onnxcompress compress` did.
+
+    Attributes:
+        schema_version: see this module.
+        input: the model's path.
+        output: the written model's path.
+        written: every file that was written.
+        improved: whether what was written is better than the original.
+        verdict: the outcome in a sentence.
+        metric: the name of the metric.
+        max_drop: the budget, in the metric's own drop.
+        goal: `speed` or `size`.
+        target: the processor aimed at.
+        data: what the numbers stand on.
+        environment: versions and processor.
+        baseline: the original, measured alike.
+        candidates: all of them, in the order they were tried.
+        notes: what the reader should know before relying on the numbers.
+    """
+
+    schema_version: int
+    input: str
+    output: str
+    written: tuple[str, ...]
+    improved: bool
+    verdict: str
+    metric: str
+    max_drop: float
+    goal: str
+    target: str
+    data: DataReport
+    environment: Environment
+    baseline: ModelReport
+    candidates: tuple[CandidateReport, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def chosen(self) -> CandidateReport:
+        """The candidate that was written."""
+        return next(each for each in self.candidates if each.status is Status.CHOSEN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectReport:
+    """What `onnxcompress inspect` found.
+
+    Attributes:
+        schema_version: see this module.
+        path: the model.
+        file_bytes: of the model file and its external data.
+        parameters: elements in stored tensors.
+        weight_bytes: bytes they take.
+        nodes: nodes in all graphs.
+        opset: version of the standard operator set.
+        inputs: name, element type and shape of each input, in words.
+        outputs: likewise.
+        macs: multiply-accumulates for one sample of batch size 1.
+        ops: by operator, the costliest first.
+        times: where a run's time goes, if that was asked for.
+        notes: what could not be counted, and why.
+    """
+
+    schema_version: int
+    path: str
+    file_bytes: int
+    parameters: int
+    weight_bytes: int
+    nodes: int
+    opset: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    macs: int
+    ops: tuple[OpCost, ...]
+    times: tuple[OpTime, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchReport:
+    """What `onnxcompress bench` measured; the first model is the baseline."""
+
+    schema_version: int
+    metric: str
+    data: DataReport
+    environment: Environment
+    models: tuple[ModelReport, ...]

@@ -1,0 +1,232 @@
+"""Reports as tables for a terminal."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from onnxcompress.pass_base import Pass, PassReport
+from onnxcompress.registry import options
+from onnxcompress.report.schema import (
+    BenchReport,
+    CandidateReport,
+    CompressReport,
+    DataReport,
+    InspectReport,
+    ModelReport,
+    Status,
+)
+
+_STYLES = {
+    Status.CHOSEN: "bold green",
+    Status.HOLDS: "green",
+    Status.OVER_BUDGET: "red",
+    Status.NOT_BETTER: "yellow",
+    Status.FAILED: "red",
+    Status.NOT_TRIED: "dim",
+}
+_MOST_REASONS = 6
+
+
+def compress_report(report: CompressReport) -> RenderableType:
+    """What a user wants to see after `compress`: the table, what was left alone, the outcome."""
+    table = _table(report.metric, "candidate")
+    _add_model(table, report.baseline, report.baseline)
+    for candidate in report.candidates:
+        if candidate.model is not None:
+            style = _STYLES[candidate.status]
+            _add_model(table, candidate.model, report.baseline, style=style)
+    outcomes = Table(box=None, pad_edge=False, show_header=False)
+    for candidate in report.candidates:
+        outcomes.add_row(candidate.name, candidate.status.value, candidate.reason)
+        outcomes.rows[-1].style = _STYLES[candidate.status]
+    parts: list[RenderableType] = [_data_line(report.data), "", table, "", outcomes]
+    parts += _chosen_lines(report.chosen)
+    parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
+    parts += ["", Text(report.verdict, style="bold green" if report.improved else "bold yellow")]
+    parts.append(Text("wrote " + ", ".join(report.written)))
+    return Group(*parts)
+
+
+def bench_report(report: BenchReport) -> RenderableType:
+    """Models side by side; the first is the baseline."""
+    table = _table(report.metric, "model")
+    for model in report.models:
+        _add_model(table, model, report.models[0])
+    parts: list[RenderableType] = [_data_line(report.data), "", table, ""]
+    for model in report.models:
+        ops = sorted(model.executed_ops.items(), key=lambda item: -item[1])
+        parts += [
+            Text(model.name, style="bold"),
+            Text(
+                f"  loads in {model.size.load_seconds * 1000:.0f} ms, "
+                f"takes {size_text(model.size.peak_memory_bytes)} of memory at most"
+            ),
+            Text("  runs " + ", ".join(f"{count} {op}" for op, count in ops)),
+        ]
+        if model.surviving_qdq:
+            parts.append(Text("  Q/DQ left unfused: " + ", ".join(model.surviving_qdq)))
+    if report.data.caveat:
+        parts.append(Text(f"note: {report.data.caveat}", style="yellow"))
+    return Group(*parts)
+
+
+def inspect_report(report: InspectReport) -> RenderableType:
+    """What a model holds and costs, and where its time goes."""
+    facts = [
+        ("file", f"{report.path}, {size_text(report.file_bytes)}"),
+        ("parameters", f"{report.parameters:,} in {size_text(report.weight_bytes)}"),
+        ("nodes", f"{report.nodes}, opset {report.opset}"),
+        ("inputs", "\n".join(report.inputs)),
+        ("outputs", "\n".join(report.outputs)),
+        ("MACs", f"{report.macs:,} for one sample"),
+    ]
+    ops = Table(box=None, pad_edge=False, header_style="bold")
+    ops.add_column("operator")
+    for title in ("nodes", "parameters", "MACs"):
+        ops.add_column(title, justify="right")
+    for row in report.ops:
+        ops.add_row(row.op, str(row.count), f"{row.parameters:,}", f"{row.macs:,}")
+    parts: list[RenderableType] = [key_values(facts), "", ops]
+    if report.times:
+        times = Table(box=None, pad_edge=False, header_style="bold")
+        times.add_column("as onnxruntime runs it")
+        for title in ("nodes", "us a run", "share"):
+            times.add_column(title, justify="right")
+        for time in report.times:
+            times.add_row(
+                time.op_type, str(time.count), f"{time.microseconds:,.0f}", f"{time.share:.1%}"
+            )
+        parts += ["", times]
+    parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
+    return Group(*parts)
+
+
+def pass_table(types: Iterable[type[Pass]]) -> RenderableType:
+    """Every pass by name, with its rewrite."""
+    return key_values((each.name, summary(each)) for each in types)
+
+
+def pass_help(pass_type: type[Pass]) -> RenderableType:
+    """A pass with its description, options and defaults."""
+    rows = [
+        (name, f"{option.kind}, default {option.shown_default}")
+        for name, option in options(pass_type).items()
+    ]
+    kind = "exact" if pass_type.exact else "changes outputs"
+    return Group(
+        Text(f"{pass_type.name} ({kind})", style="bold"),
+        Text(inspect.getdoc(pass_type) or ""),
+        "",
+        key_values(rows) if rows else Text("It has no options."),
+    )
+
+
+def summary(pass_type: type[Pass]) -> str:
+    """The rewrite: the first line of a pass's docstring."""
+    return (inspect.getdoc(pass_type) or "").partition("\n")[0]
+
+
+def _table(metric: str, first: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first, overflow="fold")
+    for title in ("bytes", "", metric, "drop", "95 %", "ms", "speed-up", "95 %"):
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
+def _add_model(
+    table: Table, model: ModelReport, baseline: ModelReport, style: str | None = None
+) -> None:
+    """A row; the baseline's own row leaves out what compares it with itself."""
+    latency, score = model.latency, model.score
+    compared = ["", "", ""]
+    if model is not baseline:
+        compared = [
+            _number(score.drop),
+            _interval(*score.drop_interval, digits=3),
+            _interval(latency.speedup_low, latency.speedup_high, digits=2),
+        ]
+    table.add_row(
+        model.name,
+        size_text(model.size.file_bytes),
+        f"{model.size.file_bytes / baseline.size.file_bytes:.0%}",
+        _number(score.value),
+        *compared[:2],
+        f"{latency.median_ms:.3g}",
+        f"{latency.speedup:.2f}x",
+        compared[2],
+        style=style,
+    )
+
+
+def _chosen_lines(chosen: CandidateReport) -> Iterator[Text]:
+    """What each pass of the chosen candidate did and left alone, with the reasons."""
+    yield Text(f"\nWhat {chosen.name} did:", style="bold")
+    for report in chosen.passes:
+        yield from pass_lines(report)
+
+
+def pass_lines(report: PassReport) -> Iterator[Text]:
+    """One pass in a line, and a line for each reason why something was left alone."""
+    if report.error is not None:
+        yield Text(f"  {report.name}: rolled back: {report.error}", style="red")
+    elif report.modified:
+        nodes = f"{report.nodes_before} -> {report.nodes_after} nodes"
+        sizes = f"{size_text(report.bytes_before)} -> {size_text(report.bytes_after)}"
+        yield Text(f"  {report.name}: {nodes}, {sizes}; {report.verification}")
+    else:
+        yield Text(f"  {report.name}: nothing to do", style="dim")
+    reasons = Counter(skip.reason for skip in report.skips).most_common()
+    for reason, count in reasons[:_MOST_REASONS]:
+        names = [skip.node for skip in report.skips if skip.reason == reason]
+        more = f" and {count - 1} more" if count > 1 else ""
+        yield Text(f"    left alone: {names[0]}{more}: {reason}", style="dim")
+    if len(reasons) > _MOST_REASONS:
+        left = sum(count for _, count in reasons[_MOST_REASONS:])
+        yield Text(
+            f"    left alone: {left} more, for other reasons (--json lists all)", style="dim"
+        )
+
+
+def _data_line(data: DataReport) -> Text:
+    labels = "labelled" if data.labelled else "unlabelled"
+    calibrated = f", calibrated on {data.calibration_samples} others"
+    return Text(
+        f"Judged on {data.evaluation_samples} {labels} samples"
+        + (calibrated if data.calibration_samples else "")
+        + (f" from {data.source}" if data.source else " that were made up"),
+    )
+
+
+def size_text(size: float) -> str:
+    """Bytes with a decimal unit."""
+    for unit in ("B", "kB", "MB"):
+        if abs(size) < 1000:
+            return f"{size:.3g} {unit}" if unit != "B" else f"{size:.0f} B"
+        size /= 1000
+    return f"{size:.3g} GB"
+
+
+def _interval(low: float, high: float, *, digits: int) -> str:
+    return f"{_number(low, digits)}..{_number(high, digits)}"
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else str(value)
+
+
+def key_values(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and values in two columns."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

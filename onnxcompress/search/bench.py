@@ -1,0 +1,62 @@
+"""Several models, measured beside the first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from onnxcompress.measure.environment import environment
+from onnxcompress.measure.metrics import resolve_metric
+from onnxcompress.progress import Progress, Silent
+from onnxcompress.report.schema import SCHEMA_VERSION, BenchReport
+from onnxcompress.runtime.session import Session
+from onnxcompress.search.judge import Judge
+from onnxcompress.search.samples import load_samples
+
+
+def benchmark(
+    models: Sequence[str | os.PathLike[str]],
+    *,
+    data: str | None = None,
+    metric: str | None = None,
+    threads: int = 1,
+    batch_size: int = 1,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> BenchReport:
+    """Measures accuracy, latency and size of models beside the first of them.
+
+    Args:
+        models: paths of .onnx files that take the same inputs; the first is the baseline.
+        data: see `compress`; all of it is used to judge.
+        metric: see `compress`.
+        threads: threads that latency is measured with.
+        batch_size: samples in a batch, for accuracy and latency.
+        seed: of made-up samples and resampling.
+        progress: told how it gets on.
+
+    Raises:
+        OnnxCompressError: a model or the data is not usable.
+    """
+    baseline, *others = (Path(model) for model in models)
+    samples = load_samples(data, Session(baseline).inputs, calibrating=False, seed=seed)
+    judge = Judge(
+        baseline,
+        samples.evaluation,
+        resolve_metric(metric) if metric else None,
+        threads=threads,
+        batch_size=batch_size,
+        progress=progress or Silent(),
+    )
+    latencies = judge.latencies(others)
+    return BenchReport(
+        schema_version=SCHEMA_VERSION,
+        metric=judge.metric.name,
+        data=samples.report,
+        environment=environment(threads),
+        models=tuple(
+            judge.report(path, str(path), latency)
+            for path, latency in zip([baseline, *others], latencies, strict=True)
+        ),
+    )

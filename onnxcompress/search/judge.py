@@ -1,0 +1,106 @@
+"""One way to measure models beside a baseline, for `compress` and `bench` alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from onnxcompress.data.dataset import Dataset
+from onnxcompress.ir import io
+from onnxcompress.measure.accuracy import Score, default_metric, evaluate
+from onnxcompress.measure.latency import Latency, compare_latency
+from onnxcompress.measure.metrics import CustomMetric, Metric
+from onnxcompress.measure.predictions import Predictions, predict
+from onnxcompress.measure.size import measure_size
+from onnxcompress.progress import Progress
+from onnxcompress.report.schema import ModelReport
+from onnxcompress.runtime.ort_profile import executed_ops, surviving_qdq
+from onnxcompress.runtime.session import Session, SessionSettings
+
+LATENCY_SECONDS = 20.0
+"""Time given to each comparison of latencies, for each model in it."""
+
+
+class Judge:
+    """Measures models on the same samples, beside the same baseline.
+
+    Args:
+        baseline: the model that all others are compared with.
+        data: samples that no candidate was calibrated on.
+        metric: how outputs are judged; None chooses by the looks of outputs and labels.
+        threads: threads that latency is measured with.
+        batch_size: samples in a batch, for accuracy and latency both: dynamic quantization takes
+            its ranges over a whole batch, so another size is another model.
+        progress: told how it gets on.
+
+    Raises:
+        SessionError: the baseline does not load or run.
+        DataError: the metric and the data do not fit.
+    """
+
+    def __init__(
+        self,
+        baseline: Path,
+        data: Dataset,
+        metric: Metric | CustomMetric | None,
+        *,
+        threads: int,
+        batch_size: int,
+        progress: Progress,
+    ):
+        self._baseline = baseline
+        self._data = data
+        self._batch_size = batch_size
+        self._progress = progress
+        self._timed_with = SessionSettings(threads=threads)
+        self._labels = data.labels
+        self._reference = self.predictions(baseline, "original")
+        self.metric = metric or default_metric(self._reference, self._labels)
+        self._scores = {baseline: self._evaluate(self._reference)}
+
+    def predictions(self, path: Path, name: str) -> Predictions:
+        """Runs every sample through a model, on all cores."""
+        self._progress.stage(f"Accuracy of {name}")(0, 1)
+        session = Session(path, SessionSettings(threads=psutil.cpu_count(logical=False) or 1))
+        return predict(session, self._data, self._batch_size)
+
+    def score(self, path: Path, name: str) -> Score:
+        """The accuracy of a model beside the baseline's."""
+        if path not in self._scores:
+            self._scores[path] = self._evaluate(self.predictions(path, name))
+        return self._scores[path]
+
+    def _evaluate(self, predictions: Predictions) -> Score:
+        return evaluate(self.metric, predictions, self._reference, self._labels)
+
+    def latencies(self, paths: Sequence[Path]) -> list[Latency]:
+        """Times models beside the baseline, which is not named in `paths`; its own comes first."""
+        sessions = [Session(path, self._timed_with) for path in (self._baseline, *paths)]
+        comparison = compare_latency(
+            sessions,
+            self.feed(),
+            budget_seconds=LATENCY_SECONDS * len(sessions),
+            progress=self._progress.stage("Latency, interleaved"),
+        )
+        return list(comparison.latencies)
+
+    def report(self, path: Path, name: str, latency: Latency) -> ModelReport:
+        """Everything about one model."""
+        model = io.load(path)
+        return ModelReport(
+            name=name,
+            nodes=sum(1 for _ in model.nodes()),
+            parameters=model.parameters,
+            size=measure_size(path, self.feed(), self._timed_with),
+            score=self.score(path, name),
+            latency=latency,
+            executed_ops=executed_ops(path),
+            surviving_qdq=surviving_qdq(path),
+        )
+
+    def feed(self) -> dict[str, np.ndarray]:
+        """The batch that latency is measured on: the first."""
+        return next(self._data.batches(self._batch_size)).feeds

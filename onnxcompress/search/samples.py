@@ -1,0 +1,91 @@
+"""The samples of a run, split so that nothing is judged on what it was calibrated on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxcompress.data.dataset import Dataset
+from onnxcompress.data.loading import load_dataset
+from onnxcompress.data.synthetic import synthetic_dataset
+from onnxcompress.report.schema import DataReport
+from onnxcompress.runtime.session import TensorSignature
+
+MADE_UP_SAMPLES = 8
+_CALIBRATION_SHARE = 4  # a quarter calibrates, the rest judges
+_MOST_CALIBRATION = 200
+_FEW = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Two disjoint parts of the data, where there is enough of it.
+
+    Attributes:
+        calibration: for activation ranges; None when the samples are made up.
+        evaluation: to judge on.
+        report: how they came about.
+    """
+
+    calibration: Dataset | None
+    evaluation: Dataset
+    report: DataReport
+
+
+def load_samples(
+    source: str | None, signature: tuple[TensorSignature, ...], *, calibrating: bool, seed: int
+) -> Samples:
+    """Reads the data, or makes samples from the model's inputs if there is none.
+
+    Args:
+        source: what `--data` names.
+        signature: the model's inputs.
+        calibrating: whether a part is wanted for calibration.
+        seed: of the split and of made-up samples.
+
+    Raises:
+        DataError: the data do not fit the model.
+    """
+    if source is None:
+        made_up = synthetic_dataset(signature, MADE_UP_SAMPLES, seed)
+        caveat = (
+            "no data was given: samples were made up from the model's inputs, so the accuracy "
+            "figures say that the model runs, and little more"
+        )
+        return Samples(
+            calibration=None,
+            evaluation=made_up,
+            report=_report(None, made_up, calibration=0, caveat=caveat),
+        )
+    data = load_dataset(source, signature)
+    if not calibrating:
+        return Samples(
+            calibration=None,
+            evaluation=data,
+            report=_report(source, data, calibration=0, caveat=_few(data)),
+        )
+    count = min(len(data) // _CALIBRATION_SHARE, _MOST_CALIBRATION)
+    if count == 0:
+        caveat = f"{len(data)} samples are too few to split: calibrated and judged on the same"
+        report = _report(source, data, calibration=len(data), caveat=caveat)
+        return Samples(calibration=data, evaluation=data, report=report)
+    calibration, evaluation = data.split(count, seed)
+    report = _report(source, evaluation, calibration=count, caveat=_few(evaluation))
+    return Samples(calibration=calibration, evaluation=evaluation, report=report)
+
+
+def _few(data: Dataset) -> str | None:
+    if len(data) >= _FEW:
+        return None
+    return f"judged on {len(data)} samples only; mind the interval of the drop"
+
+
+def _report(
+    source: str | None, evaluation: Dataset, *, calibration: int, caveat: str | None
+) -> DataReport:
+    return DataReport(
+        source=source,
+        labelled=evaluation.has_labels,
+        calibration_samples=calibration,
+        evaluation_samples=len(evaluation),
+        caveat=caveat,
+    )

@@ -1,0 +1,293 @@
+import math
+
+import numpy as np
+import pytest
+
+from onnxcompress.errors import DataError
+from onnxcompress.measure.accuracy import Score, chosen_output, default_metric, evaluate
+from onnxcompress.measure.metrics import METRICS
+from onnxcompress.measure.predictions import Output, Predictions
+
+RNG = np.random.default_rng(7)
+N, C = 300, 7
+REFERENCE = RNG.standard_normal((N, C)).astype(np.float32)
+CANDIDATE = (REFERENCE + 0.3 * RNG.standard_normal((N, C))).astype(np.float32)
+# Most labels follow the reference, some do not.
+LABELS = np.where(RNG.random(N) < 0.8, REFERENCE.argmax(axis=1), RNG.integers(0, C, N))
+
+
+def _of(output: Output, **others: Output) -> Predictions:
+    return Predictions(outputs={"y": output, **others}, samples=len(output))
+
+
+def _score(
+    name: str,
+    candidate: Output = CANDIDATE,
+    reference: Output = REFERENCE,
+    labels: np.ndarray | None = None,
+) -> Score:
+    return evaluate(METRICS[name], _of(candidate), _of(reference), labels)
+
+
+def _macro_f1(true: np.ndarray, predicted: np.ndarray) -> float:
+    scores = []
+    for name in np.union1d(true, predicted):
+        hit = np.sum((true == name) & (predicted == name))
+        scores.append(2 * hit / (np.sum(true == name) + np.sum(predicted == name)))
+    return float(np.mean(scores))
+
+
+def _assert_absolute(score: Score, value: float, reference_value: float) -> None:
+    assert score.value == pytest.approx(value)
+    assert score.reference_value == pytest.approx(reference_value)
+    assert score.drop == pytest.approx(reference_value - value)
+    low, high = score.drop_interval
+    assert low <= score.drop <= high
+    assert high - low < 0.3
+
+
+def test_top1() -> None:
+    wanted = np.mean(CANDIDATE.argmax(axis=1) == LABELS)
+    _assert_absolute(
+        _score("top1", labels=LABELS), wanted, np.mean(REFERENCE.argmax(axis=1) == LABELS)
+    )
+
+
+def test_top5() -> None:
+    def share(scores: np.ndarray) -> float:
+        return float(
+            np.mean([y in np.argsort(-s)[:5] for s, y in zip(scores, LABELS, strict=True)])
+        )
+
+    _assert_absolute(_score("top5", labels=LABELS), share(CANDIDATE), share(REFERENCE))
+
+
+def test_f1() -> None:
+    values = [_macro_f1(LABELS, scores.argmax(axis=1)) for scores in (CANDIDATE, REFERENCE)]
+    _assert_absolute(_score("f1", labels=LABELS), values[0], values[1])
+
+
+def test_agreement() -> None:
+    wanted = np.mean(CANDIDATE.argmax(axis=1) == REFERENCE.argmax(axis=1))
+    _assert_absolute(_score("agreement"), wanted, 1.0)
+
+
+def test_cosine() -> None:
+    ours, theirs = CANDIDATE.astype(np.float64), REFERENCE.astype(np.float64)
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    _assert_absolute(_score("cosine"), np.mean(np.sum(ours * theirs, axis=1) / lengths), 1.0)
+
+
+def test_cosine_with_itself_is_exactly_one() -> None:
+    assert _score("cosine").reference_value == 1.0
+
+
+def test_cosine_of_zero_vectors() -> None:
+    ours, theirs = np.zeros((3, 2), np.float32), np.zeros((3, 2), np.float32)
+    assert _score("cosine", ours, theirs).drop == 0
+    theirs[0] = 1
+    assert _score("cosine", ours, theirs).value == pytest.approx(2 / 3)
+
+
+def test_sqnr() -> None:
+    ours, theirs = CANDIDATE.astype(np.float64), REFERENCE.astype(np.float64)
+    ratio = np.sum((ours - theirs) ** 2) / np.sum(theirs**2)
+    score = _score("sqnr")
+    assert score.value == pytest.approx(-10 * np.log10(ratio))
+    assert score.reference_value == math.inf
+    assert score.drop == pytest.approx(ratio)
+    assert score.drop_interval[0] < ratio < score.drop_interval[1]
+
+
+def test_one_percent_of_noise_is_20_db() -> None:
+    score = _score("sqnr", REFERENCE * np.float32(1.1), REFERENCE)
+    assert score.drop == pytest.approx(0.01, rel=1e-5)
+    assert score.value == pytest.approx(20, rel=1e-5)
+
+
+def test_mse_without_labels() -> None:
+    ours, theirs = CANDIDATE.astype(np.float64), REFERENCE.astype(np.float64)
+    score = _score("mse")
+    assert score.value == pytest.approx(np.mean((ours - theirs) ** 2))
+    assert score.reference_value == 0
+    assert score.drop == pytest.approx(np.mean((ours - theirs) ** 2) / np.mean(theirs**2))
+
+
+@pytest.mark.parametrize("shape", [(N,), (N, 1)])
+def test_mse_against_labels(shape: tuple[int, ...]) -> None:
+    ours, theirs = CANDIDATE[:, :1].astype(np.float64), REFERENCE[:, :1].astype(np.float64)
+    labels = theirs + 0.5 * RNG.standard_normal((N, 1))
+    score = _score("mse", CANDIDATE[:, :1], REFERENCE[:, :1], labels.reshape(shape))
+    errors = [np.mean((values - labels) ** 2) for values in (ours, theirs)]
+    assert score.value == pytest.approx(errors[0])
+    assert score.reference_value == pytest.approx(errors[1])
+    assert score.drop == pytest.approx(errors[0] / errors[1] - 1)
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_a_model_loses_nothing_against_itself(name: str) -> None:
+    needs = METRICS[name].target.value == "labels" and METRICS[name].without_labels is None
+    score = _score(name, REFERENCE, REFERENCE, LABELS if needs else None)
+    assert score.drop == 0
+    assert score.drop_interval == (0, 0)
+    assert score.value == score.reference_value
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_nan_is_an_infinite_drop(name: str) -> None:
+    broken = CANDIDATE.copy()
+    broken[17, 3] = np.nan
+    metric = METRICS[name]
+    needs = metric.target.value == "labels" and metric.without_labels is None
+    score = _score(name, broken, REFERENCE, LABELS if needs else None)
+    assert score.drop == math.inf
+    assert score.drop_interval == (math.inf, math.inf)
+    assert score.value == metric.worst
+
+
+def test_nan_in_the_reference_is_told() -> None:
+    broken = REFERENCE.copy()
+    broken[0, 0] = np.nan
+    with pytest.raises(DataError, match="output 'y' of the reference itself holds NaN"):
+        _score("cosine", CANDIDATE, broken)
+
+
+def test_infinities_count_where_values_are_compared() -> None:
+    both = REFERENCE.copy(), CANDIDATE.copy()
+    for array in both:
+        array[:, 0] = -np.inf  # a class that is masked out
+    assert 0 < _score("sqnr", both[1], both[0]).drop < 1
+    assert _score("agreement", both[1], REFERENCE).drop < 1
+    for name in ("mse", "cosine", "sqnr"):
+        assert _score(name, both[1], REFERENCE).drop == math.inf
+
+
+def test_another_shape_is_an_infinite_drop() -> None:
+    assert _score("cosine", CANDIDATE[:, :3], REFERENCE).drop == math.inf
+
+
+def test_equal_scores_gain_nothing() -> None:
+    flat = np.zeros((N, C), np.float32)
+    assert _score("top1", flat, REFERENCE, LABELS).value == pytest.approx(np.mean(LABELS == 0))
+    assert _score("top5", flat, REFERENCE, LABELS).value == pytest.approx(np.mean(LABELS < 5))
+
+
+def test_positions_within_a_sample_and_labels_that_do_not_count() -> None:
+    scores, truth = RNG.standard_normal((20, 6, C)), RNG.integers(-1, C, (20, 6))
+    chosen, counted = scores.argmax(axis=-1), truth >= 0
+    assert _score("top1", scores, scores, truth).value == pytest.approx(
+        np.mean(chosen[counted] == truth[counted])
+    )
+    assert _score("f1", scores, scores, truth).value == pytest.approx(
+        _macro_f1(truth[counted], chosen[counted])
+    )
+    other = RNG.standard_normal((20, 6, C))
+    assert _score("agreement", other, scores).value == pytest.approx(
+        np.mean(other.argmax(axis=-1) == chosen)
+    )
+
+
+def test_class_numbers_as_output() -> None:
+    ours, theirs = CANDIDATE.argmax(axis=1), REFERENCE.argmax(axis=1)
+    assert _score("top1", ours, theirs, LABELS).value == pytest.approx(np.mean(ours == LABELS))
+    assert _score("agreement", ours, theirs).value == pytest.approx(np.mean(ours == theirs))
+    with pytest.raises(DataError, match="top5 needs scores, the output is int64"):
+        _score("top5", ours, theirs, LABELS)
+
+
+def test_lists_of_samples() -> None:
+    widths = [2, 3, 4, 3]
+    theirs: list[np.ndarray] = [RNG.standard_normal((width, C)) for width in widths]
+    ours: list[np.ndarray] = [array + 0.5 * RNG.standard_normal(array.shape) for array in theirs]
+    noise = sum(np.sum((a - b) ** 2) for a, b in zip(ours, theirs, strict=True))
+    assert _score("sqnr", ours, theirs).drop == pytest.approx(
+        noise / sum(np.sum(b**2) for b in theirs)
+    )
+    equal = np.concatenate(
+        [a.argmax(-1) == b.argmax(-1) for a, b in zip(ours, theirs, strict=True)]
+    )
+    assert _score("agreement", ours, theirs).value == pytest.approx(equal.mean())
+    assert _score("sqnr", [*ours[:3], ours[3][:1]], theirs).drop == math.inf
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "told"),
+    [
+        ("top1", None, "top1 needs labels, and the data hold none"),
+        ("top1", LABELS[:-1], "299 labels for 300 samples"),
+        ("top1", LABELS.astype(np.float32), r"labels are float32, class numbers \(integers\)"),
+        ("top1", LABELS + 3, "label 9 is beyond the output's 7 classes"),
+        ("f1", np.zeros((N, 4), int), r"labels have shape \(4,\) for one sample.*asks for \(\)"),
+        ("mse", np.zeros((N, 4)), r"labels have shape \(4,\) for one sample.*asks for \(7,\)"),
+    ],
+)
+def test_labels_that_do_not_fit(name: str, labels: np.ndarray | None, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        _score(name, labels=labels)
+
+
+def test_outputs_that_give_no_choice() -> None:
+    with pytest.raises(DataError, match="top5 needs an output of more than 5 classes, this one"):
+        _score("top5", CANDIDATE[:, :5], REFERENCE[:, :5], LABELS % 5)
+    with pytest.raises(DataError, match="no classes to choose from"):
+        _score("agreement", CANDIDATE[:, :1], REFERENCE[:, :1])
+    with pytest.raises(DataError, match="the candidate saw 299 samples and the reference 300"):
+        _score("cosine", CANDIDATE[:-1])
+
+
+def test_the_interval_agrees_with_a_plain_paired_bootstrap() -> None:
+    score = _score("top1", labels=LABELS)
+    loss = (REFERENCE.argmax(axis=1) == LABELS).astype(float) - (
+        CANDIDATE.argmax(axis=1) == LABELS
+    ).astype(float)
+    rng = np.random.default_rng(99)
+    means = [loss[rng.integers(0, N, N)].mean() for _ in range(4000)]
+    np.testing.assert_allclose(score.drop_interval, np.quantile(means, [0.025, 0.975]), atol=0.01)
+    assert score == _score("top1", labels=LABELS)
+
+
+def test_the_f1_interval_agrees_with_a_plain_paired_bootstrap() -> None:
+    score = _score("f1", labels=LABELS)
+    ours, theirs = CANDIDATE.argmax(axis=1), REFERENCE.argmax(axis=1)
+    rng = np.random.default_rng(98)
+    drops = []
+    for _ in range(1500):
+        drawn = rng.integers(0, N, N)
+        true = LABELS[drawn]
+        drops.append(_macro_f1(true, theirs[drawn]) - _macro_f1(true, ours[drawn]))
+    np.testing.assert_allclose(score.drop_interval, np.quantile(drops, [0.025, 0.975]), atol=0.015)
+
+
+def test_one_output_of_several() -> None:
+    ours = _of(CANDIDATE, z=REFERENCE, k=LABELS)
+    theirs = _of(REFERENCE, z=REFERENCE, k=LABELS)
+    assert chosen_output(theirs) == "y"
+    assert evaluate(METRICS["sqnr"], ours, theirs, None).drop > 0
+    assert evaluate(METRICS["sqnr"], ours, theirs, None, output="z").drop == 0
+    with pytest.raises(DataError, match="no output 'q'; its outputs are 'y', 'z', 'k'"):
+        evaluate(METRICS["sqnr"], ours, theirs, None, output="q")
+
+
+def test_the_output_that_is_chosen() -> None:
+    assert chosen_output(_of(LABELS, z=REFERENCE)) == "z"
+    assert chosen_output(_of(LABELS)) == "y"
+    with pytest.raises(DataError, match="no output of numbers"):
+        chosen_output(_of(np.array(["a"], dtype=object)))
+
+
+@pytest.mark.parametrize(
+    ("output", "labels", "name"),
+    [
+        (REFERENCE, LABELS, "top1"),
+        (REFERENCE, LABELS[:, None], "top1"),
+        (REFERENCE.reshape(50, 6, C), LABELS.reshape(50, 6), "top1"),
+        (REFERENCE[:, :1], RNG.random(N), "mse"),
+        (REFERENCE, None, "agreement"),
+        (REFERENCE[:, :1], None, "cosine"),
+        (REFERENCE.reshape(50, 6, C), None, "cosine"),
+        (REFERENCE[:, :1], LABELS, "cosine"),
+        ([REFERENCE, REFERENCE], None, "cosine"),
+    ],
+)
+def test_the_default_metric(output: Output, labels: np.ndarray | None, name: str) -> None:
+    assert default_metric(_of(output), labels).name == name
