@@ -40,7 +40,11 @@ class Context(Protocol):
         ...
 
     def types(self, model: Model) -> Mapping[str, TensorType]:
-        """Element type and shape of every tensor of the main graph, from running one sample."""
+        """Element type and shape of the main graph's tensors, from running one sample.
+
+        A tensor it cannot tell is absent: a sequence, a map, or every tensor of a model that is too
+        large to run or that made-up inputs do not suit.
+        """
         ...
 
     def ranges(

@@ -9,8 +9,9 @@ from enum import Enum
 from onnxcompress.clean import remove_unused
 from onnxcompress.errors import OnnxCompressError, PassError
 from onnxcompress.ir.clone import clone
-from onnxcompress.ir.edit import Editor, Skip
+from onnxcompress.ir.edit import Action, Change, Editor, Skip
 from onnxcompress.ir.model import Model
+from onnxcompress.ir.opset import require_opset
 from onnxcompress.ir.sort import sort
 from onnxcompress.ir.verify import verify
 from onnxcompress.pass_base import Pass, PassReport
@@ -73,8 +74,17 @@ class PassManager:
         error = None
         verification = "unchanged"
         try:
+            raised = require_opset(model, pass_.opset)
+            if raised:
+                check.after(model, exact=True)
+                edit = Editor(model)
             pass_.run(model, edit, context)
             edit.finish()
+            if raised and not edit.modified:  # nothing needed it
+                model.graph, model.envelope = before.graph, before.envelope
+            elif raised:
+                detail = f"raised from opset {before.opset} to {model.opset}"
+                edit.changes.insert(0, Change(Action.CHANGED, model.graph.name, "graph", detail))
             if edit.modified:
                 remove_unused(model, edit)
                 sort(model.graph)

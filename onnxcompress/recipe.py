@@ -20,7 +20,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import tomli_w
+import tomlkit
+from tomlkit.items import AoT
 
 from onnxcompress.errors import RecipeError
 from onnxcompress.pass_base import Override, Pass
@@ -77,7 +78,9 @@ class Recipe:
 
     def dump(self) -> str:
         """The recipe as TOML; options at their defaults are left out."""
-        return tomli_w.dumps({"pass": [_write_pass(pass_) for pass_ in self.passes]})
+        document = tomlkit.document()
+        document.append("pass", _tables_of(_write_pass(pass_) for pass_ in self.passes))
+        return tomlkit.dumps(document)
 
     @staticmethod
     def of(passes: Iterable[Pass]) -> Recipe:
@@ -152,8 +155,18 @@ def _strings(value: Any, what: str) -> tuple[str, ...]:
 def _write_pass(pass_: Pass) -> dict[str, Any]:
     table: dict[str, Any] = {"name": pass_.name, **_changed_options(pass_)}
     if pass_.overrides:
-        table["override"] = [_write_override(override) for override in pass_.overrides]
+        table["override"] = _tables_of(_write_override(each) for each in pass_.overrides)
     return table
+
+
+def _tables_of(rows: Iterable[Mapping[str, Any]]) -> AoT:
+    """Tables in double brackets, one below the other, as people write them."""
+    tables = tomlkit.aot()
+    for row in rows:
+        table = tomlkit.table()
+        table.update(row)
+        tables.append(table)
+    return tables
 
 
 def _write_override(override: Override) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from onnxcompress.passes.quantize_static import QuantizeStatic
 from onnxcompress.passes.quantize_weights import QuantizeWeights
 from onnxcompress.passes.remove_noops import RemoveNoOps
 from onnxcompress.passes.remove_unused import RemoveUnused
+from onnxcompress.passes.unfuse_skip_norm import UnfuseSkipNorm
 
 PASSES: tuple[type[Pass], ...] = (
     FoldConstants,
@@ -24,9 +25,26 @@ PASSES: tuple[type[Pass], ...] = (
     FoldAffine,
     MergeDuplicates,
     MergeMatMuls,
+    UnfuseSkipNorm,
     RemoveUnused,
     QuantizeStatic,
     QuantizeDynamic,
     QuantizeWeights,
 )
 """Every pass that comes with the package, clean-up first."""
+
+__all__ = [
+    "PASSES",
+    "FoldAffine",
+    "FoldBatchNorm",
+    "FoldConstants",
+    "FoldPad",
+    "MergeDuplicates",
+    "MergeMatMuls",
+    "QuantizeDynamic",
+    "QuantizeStatic",
+    "QuantizeWeights",
+    "RemoveNoOps",
+    "RemoveUnused",
+    "UnfuseSkipNorm",
+]

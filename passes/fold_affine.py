@@ -11,8 +11,9 @@ import numpy as np
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.linear import Linear, stored_operand
-from onnxcompress.ir.model import Model, Node, Tensor
+from onnxcompress.ir.model import STANDARD, Model, Node, Tensor
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
+from onnxcompress.tensor_types import TensorTypes
 
 _Factors = tuple[np.ndarray, np.ndarray | None]
 
@@ -42,8 +43,9 @@ class FoldAffine(Pass):
 
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
-        del context
-        for node in query.nodes(model, _FACTORS.keys()):
+        candidates = query.nodes(model, _FACTORS.keys())
+        types = TensorTypes(model, context) if candidates else None
+        for node in candidates:
             index = stored_operand(node)
             if index is None or (node.op in ("Div", "Sub") and index == 0):
                 continue
@@ -52,35 +54,37 @@ class FoldAffine(Pass):
             if self.at(node) is None:
                 edit.skip(node, EXCLUDED)
                 continue
-            reason = _fold(model, edit, node, index)
+            assert types is not None
+            reason = _fold(model, edit, node, index, types)
             if reason:
                 edit.skip(node, reason)
 
 
-def _fold(model: Model, edit: Editor, node: Node, index: int) -> str | None:
+def _fold(model: Model, edit: Editor, node: Node, index: int, types: TensorTypes) -> str | None:
     """Folds one node; or says why not."""
     stored = query.constant(node, index)
     assert stored is not None
     if stored.dtype.kind != "f":
         return f"its operand is {stored.dtype}"
     value = stored.values.astype(np.float64)
-    scale, shift = _FACTORS[node.op](value)
+    with np.errstate(divide="ignore"):
+        scale, shift = _FACTORS[node.op](value)
     if not all(np.isfinite(part).all() for part in (scale, shift) if part is not None):
-        return "its operand is not finite"
+        return "its operand is not finite, or divides by zero"
     start = node.inputs[1 - index]
-    if value.size == 1 and shift is None:
-        if value.ndim > 1:
-            return "its operand may add an axis"
-        linear = _source_of_factor(model, start)
-    else:
-        linear = Linear.feeding(model, start)
-        if isinstance(linear, Linear) and not _is_per_channel(value, linear):
+    linear = Linear.feeding(model, start)
+    rank = types.rank(start)
+    if isinstance(linear, Linear):
+        rank = max(rank or 0, _least_rank(linear))
+        if not _is_per_channel(value, linear):
             return f"its operand {list(value.shape)} is not one value a channel"
+    elif value.size == 1 and shift is None:
+        linear = _source_of_factor(model, start)
     if isinstance(linear, str):
         return linear
-    if shift is not None:
-        shift = shift.reshape(-1)
-    refusal = linear.scale_and_shift(edit, scale.reshape(-1), shift)
+    if value.ndim > (rank or 0):
+        return f"its operand {list(value.shape)} may add an axis"
+    refusal = linear.scale_and_shift(edit, scale, shift)
     if refusal is None:
         edit.redirect(node.outputs[0], start)
         edit.remove(node)
@@ -94,24 +98,34 @@ def _source_of_factor(model: Model, tensor: Tensor) -> Linear | str:
         if isinstance(linear, Linear):
             return linear
         node = query.producer(tensor)
-        if node is None or query.only_consumer(model, tensor) is None:
+        if node is None or node.domain not in STANDARD:
             return linear
-        product = node.op == "MatMul" and query.constant(node, 1) is None
-        if node.op not in _TRANSPARENT and not product:
+        if query.only_consumer(model, tensor) is None:
+            return linear
+        if node.op == "MatMul" and query.constant(node, 1) is None:
+            left = _source_of_factor(model, node.inputs[0])
+            return _source_of_factor(model, node.inputs[1]) if isinstance(left, str) else left
+        if node.op not in _TRANSPARENT:
             return linear
         tensor = node.inputs[0]
 
 
+def _least_rank(linear: Linear) -> int:
+    """The fewest axes that a linear node's output can have."""
+    return {"MatMul": 1, "Gemm": 2}.get(linear.node.op, len(linear.weight.shape))
+
+
 def _is_per_channel(value: np.ndarray, linear: Linear) -> bool:
     """Whether broadcasting lines `value` up with the output channels."""
-    if value.size == 1:
-        return value.ndim <= 1
     spatial = len(linear.weight.shape) - 2 if linear.node.op.startswith("Conv") else 0
     wanted = (linear.channels, *[1] * spatial)
-    return value.shape in (wanted, (1, *wanted))
+    return value.size == 1 or value.shape in (wanted, (1, *wanted))
 
 
 def _is_bias_of_matmul(node: Node, index: int) -> bool:
     """An Add of a vector to a MatMul is how a MatMul has a bias: nothing to fold."""
-    source = query.producer(node.inputs[1 - index])
-    return node.op in ("Add", "Sub") and source is not None and source.op == "MatMul"
+    bias = query.constant(node, index)
+    assert bias is not None
+    is_vector = bias.size == 1 or bias.size == bias.shape[-1]
+    added = node.op in ("Add", "Sub") and is_vector
+    return added and query.producer_of(node.inputs[1 - index], "MatMul") is not None

@@ -12,6 +12,7 @@ from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.linear import Linear
 from onnxcompress.ir.model import Model, Node
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
+from onnxcompress.tensor_types import TensorTypes
 
 _EPSILON = 1e-5
 
@@ -30,8 +31,10 @@ class FoldBatchNorm(Pass):
 
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
-        del context
-        for norm in query.nodes(model, {"BatchNormalization"}):
+        norms = query.nodes(model, {"BatchNormalization"})
+        types = TensorTypes(model, context) if norms else None
+        ranks = {norm: types.rank(norm.inputs[0]) for norm in norms if types}
+        for norm in norms:
             if self.at(norm) is None:
                 edit.skip(norm, EXCLUDED)
                 continue
@@ -43,6 +46,9 @@ class FoldBatchNorm(Pass):
             if isinstance(linear, str):
                 edit.skip(norm, linear)
                 continue
+            if linear.node.op == "MatMul" and ranks[norm] != 2:
+                edit.skip(norm, "normalizes axis 1, which is not known to be the MatMul's last")
+                continue
             scale, shift = factors
             refusal = linear.scale_and_shift(edit, scale, shift)
             if refusal:
@@ -53,6 +59,8 @@ class FoldBatchNorm(Pass):
 
 def _factors(norm: Node) -> tuple[np.ndarray, np.ndarray] | str:
     """The (scale, shift) that a normalization applies to each channel, float64; or why not."""
+    if not norm.int_attr("spatial", 1):
+        return "normalizes each position by itself (spatial=0)"
     if norm.int_attr("training_mode", 0) or sum(bool(out.name) for out in norm.outputs) > 1:
         return "normalizes by the batch's own statistics"
     stored = [query.constant(norm, index) for index in range(1, 5)]

@@ -55,7 +55,8 @@ class FoldConstants(Pass):
             reason = "a graph returns its result" if returned else self._unfit(model, node, values)
             if reason is None:
                 for output in filter(readers.get, node.outputs):
-                    _store(edit, output, edit.constant(output.name, values[output]))
+                    constant = edit.constant(f"{output.name}_value", values[output])
+                    _store(edit, output, constant, readers[output])
             else:
                 edit.skip(node, reason)
                 inside.discard(node)  # it stays and reads; what it reads can still be stored
@@ -71,8 +72,10 @@ class FoldConstants(Pass):
                 continue
             if node.domain not in STANDARD:
                 edit.skip(node, f"domain {node.domain!r} is not the standard operator set")
-            elif node.op in _NEVER or query.has_input(node, 2) and node.op == "Dropout":
-                edit.skip(node, _NEVER.get(node.op, "may drop at random"))
+            elif node.op in _NEVER:
+                edit.skip(node, _NEVER[node.op])
+            elif node.op == "Dropout" and query.has_input(node, 2):
+                edit.skip(node, "may drop at random")
             elif self.at(node) is None:
                 edit.skip(node, EXCLUDED)
             else:
@@ -135,8 +138,8 @@ def _is_tensor(value: np.ndarray) -> bool:
     return value.dtype.kind != "O" or all(isinstance(item, str) for item in value.flat)
 
 
-def _store(edit: Editor, output: Variable, constant: Constant) -> None:
-    for reader in query.consumers(output):
+def _store(edit: Editor, output: Variable, constant: Constant, readers: Sequence[Node]) -> None:
+    for reader in readers:
         for index, tensor in enumerate(list(reader.inputs)):
             if tensor is output:
                 edit.set_input(reader, index, constant, f"{output.name} computed")
@@ -146,9 +149,12 @@ def _freed_bytes(model: Model, node: Node) -> int:
     """Bytes of stored tensors that nothing reads any more once `node` is gone."""
     gone, waiting = {node}, [node]
 
+    def is_read(tensor: Variable | Constant) -> bool:
+        return bool(tensor.outputs) or model.is_output(tensor)
+
     def is_idle(tensor: Variable | Constant) -> bool:
-        dead = all(r in gone or not any(o.outputs for o in r.outputs) for r in tensor.outputs)
-        return dead and not model.is_output(tensor)
+        live = (r for r in tensor.outputs if r not in gone and any(map(is_read, r.outputs)))
+        return not any(live) and not model.is_output(tensor)
 
     freed: set[Constant] = set()
     while waiting:

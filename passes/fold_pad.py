@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
-from onnxcompress.ir.model import Model, Node
+from onnxcompress.ir.model import STANDARD, Model, Node
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 
 
@@ -27,7 +27,7 @@ class FoldPad(Pass):
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
         del context
-        for pad in query.nodes(model, {"Pad"}):
+        for pad in reversed(query.nodes(model, {"Pad"})):  # of two in a row the last goes first
             if self.at(pad) is None:
                 edit.skip(pad, EXCLUDED)
                 continue
@@ -36,13 +36,15 @@ class FoldPad(Pass):
                 edit.skip(pad, pads)
                 continue
             readers = query.consumers(pad.outputs[0])
-            unfit = next((reason for node in readers if (reason := _cannot_take(node, pads))), None)
+            unfit = [reason for node in readers if (reason := _unfit(node, pad, pads))]
             if unfit or model.is_output(pad.outputs[0]):
-                edit.skip(pad, unfit or "a graph returns the padded tensor")
+                edit.skip(pad, unfit[0] if unfit else "a graph returns the padded tensor")
                 continue
             for node in readers:
                 own = np.array(node.ints_attr("pads") or [0] * len(pads))
                 edit.set_attribute(node, "pads", (own + pads).tolist())
+                if "auto_pad" in node.attrs:  # VALID, which would overrule the pads
+                    edit.set_attribute(node, "auto_pad", "NOTSET")
             edit.bypass(pad)
 
 
@@ -74,16 +76,19 @@ def _spatial_zero_pads(pad: Node) -> np.ndarray | str:
     return np.concatenate([begins[2:], ends[2:]])
 
 
-def _cannot_take(node: Node, pads: np.ndarray) -> str | None:
+def _unfit(node: Node, pad: Node, pads: np.ndarray) -> str | None:
     """Why a reader cannot pad by itself; None if it can."""
-    if node.op not in ("Conv", "AveragePool"):
-        return f"read by {node.op}, which does not pad"
+    if node.op not in ("Conv", "AveragePool") or node.domain not in STANDARD:
+        return f"read by {node.op}, which does not pad with zeros"
+    if any(tensor is pad.outputs[0] for tensor in node.inputs[1:]):
+        return f"pads the weight of {node.name!r}"
     if node.text_attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return f"{node.op} chooses its own padding (auto_pad)"
     if node.op == "AveragePool":
-        own = node.ints_attr("pads") or (0,)
-        counts = node.int_attr("count_include_pad", 0) == 1
-        if not counts or any(own) or node.int_attr("ceil_mode", 0):
+        if node.int_attr("count_include_pad", 0) != 1 or any(node.ints_attr("pads")):
             return "AveragePool does not count padding as values"
-    del pads
+        if node.int_attr("ceil_mode", 0):
+            return "AveragePool rounds its size up"
+        if (pads >= np.tile(node.ints_attr("kernel_shape"), 2)).any():
+            return "AveragePool takes no padding as wide as its window"
     return None

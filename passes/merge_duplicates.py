@@ -13,7 +13,7 @@ import onnx
 
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
-from onnxcompress.ir.model import Constant, Model, Node
+from onnxcompress.ir.model import STANDARD, Constant, Model, Node
 from onnxcompress.ir.ops import RANDOM_OPS
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 
@@ -22,7 +22,9 @@ from onnxcompress.pass_base import EXCLUDED, Context, Pass
 class MergeDuplicates(Pass):
     """f(x), f(x)  ->  f(x), read twice; equal stored tensors likewise.
 
-    Nodes are compared within one graph: an If branch must not compute what only it needs elsewhere.
+    Stored tensors are equal if their bytes are: 0.0 and -0.0 stay apart. Nodes are compared within
+    one graph: an If branch must not compute what only it needs elsewhere. Nodes that hold graphs
+    are not compared.
     """
 
     name: ClassVar[str] = "merge-duplicates"
@@ -31,47 +33,65 @@ class MergeDuplicates(Pass):
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
         del context
-        _merge_constants(model, edit)
+        self._merge_constants(model, edit)
         for graph in model.graphs():
             seen: dict[Hashable, Node] = {}
             for node in list(graph.nodes):
-                if node.op in RANDOM_OPS or any(True for _ in node.bodies()):
+                if any(True for _ in node.bodies()):
                     continue
                 first = seen.setdefault(_meaning(node), node)
                 if first is node:
                     continue
                 if self.at(node) is None:
                     edit.skip(node, EXCLUDED)
-                elif any(model.is_output(output) for output in node.outputs):
-                    edit.skip(node, f"equals {first.name} but is itself returned by a graph")
+                elif reason := _unmergeable(model, first, node):
+                    edit.skip(node, reason)
                 else:
                     for old, new in zip(node.outputs, first.outputs, strict=True):
                         edit.redirect(old, new)
                     edit.remove(node)
 
-
-def _merge_constants(model: Model, edit: Editor) -> None:
-    groups: dict[Hashable, list[Constant]] = defaultdict(list)
-    for constant in model.constants():
-        groups[constant.dtype.str, constant.dtype.name, constant.shape].append(constant)
-    for alike in groups.values():
-        if len(alike) == 1:
-            continue
-        firsts: dict[bytes, Constant] = {}
-        for constant in alike:
-            first = firsts.setdefault(_digest(constant.values), constant)
-            if first is constant or model.is_output(constant):
+    def _merge_constants(self, model: Model, edit: Editor) -> None:
+        alike: dict[Hashable, list[Constant]] = defaultdict(list)
+        graph_of = {node: graph for graph, node in model.nodes()}
+        for constant in model.constants():
+            # onnxruntime 1.31 wants what a DequantizeLinear reads stored in the same graph.
+            readers = [r for r in query.consumers(constant) if r.op == "DequantizeLinear"]
+            graphs = frozenset(graph_of[reader] for reader in readers)
+            alike[constant.dtype.name, constant.shape, graphs].append(constant)
+        for constants in alike.values():
+            if len(constants) == 1:
                 continue
-            for node in query.consumers(constant):
-                for index, tensor in enumerate(list(node.inputs)):
-                    if tensor is constant:
-                        edit.set_input(node, index, first, f"{constant.name} equals {first.name}")
+            constants.sort(key=model.is_output, reverse=True)  # an output keeps its name
+            firsts: dict[bytes, Constant] = {}
+            for constant in constants:
+                first = firsts.setdefault(_digest(constant.values), constant)
+                for node in query.consumers(constant) if first is not constant else ():
+                    if self.at(node) is None:
+                        edit.skip(node, EXCLUDED)
+                        continue
+                    for index, tensor in enumerate(list(node.inputs)):
+                        if tensor is constant:
+                            detail = f"{constant.name} equals {first.name}"
+                            edit.set_input(node, index, first, detail)
+
+
+def _unmergeable(model: Model, first: Node, node: Node) -> str | None:
+    """Why two nodes that read alike stay two; None if one will do."""
+    if node.domain not in STANDARD:
+        return f"equals {first.name}, but domain {node.domain!r} may have state"
+    if node.op in RANDOM_OPS or (node.op == "Dropout" and query.has_input(node, 2)):
+        return f"equals {first.name}, but gives other values at each call"
+    for old, new in zip(node.outputs, first.outputs, strict=True):
+        if model.is_output(old) and model.is_output(new):
+            return f"equals {first.name}, but a graph returns both"
+    return None
 
 
 def _digest(values: np.ndarray) -> bytes:
     if values.dtype.kind == "O":
         return repr(values.tolist()).encode()
-    return hashlib.sha256(np.ascontiguousarray(values).view(np.uint8)).digest()
+    return hashlib.sha256(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data).digest()
 
 
 def _meaning(node: Node) -> Hashable:

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from onnxcompress.ir import query
-from onnxcompress.ir.edit import Editor
+from onnxcompress.ir.edit import Attribute, Editor
 from onnxcompress.ir.linear import stored_operand
-from onnxcompress.ir.model import Graph, Model, Node, Tensor, Variable
+from onnxcompress.ir.model import STANDARD, Graph, Model, Node, Tensor, Variable
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 
 
@@ -21,6 +21,7 @@ class MergeMatMuls(Pass):
 
     The biases that follow merge too. One wide product runs faster than several narrow ones, and
     dynamic quantization then rounds x once: the query, key and value of attention are such a group.
+    Source: ONNX Split (opset 2-18); the sizes are an attribute before opset 13.
     """
 
     name: ClassVar[str] = "merge-matmuls"
@@ -29,23 +30,32 @@ class MergeMatMuls(Pass):
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
         del context
-        groups: dict[tuple[Graph, Tensor], list[_Branch]] = defaultdict(list)
+        groups: dict[tuple[Graph, Tensor], list[Node]] = defaultdict(list)
         for graph, node in model.nodes():
-            branch = _branch(model, node)
-            if branch is None:
+            if node.op == "MatMul" and node.domain in STANDARD and query.constant(node, 1):
+                groups[graph, node.inputs[0]].append(node)
+        for (_, source), products in groups.items():
+            if len(products) == 1:
                 continue
-            if self.at(node) is None:
-                edit.skip(node, EXCLUDED)
-            else:
-                groups[graph, node.inputs[0]].append(branch)
-        for (_, source), branches in groups.items():
-            if len(branches) < 2:
-                continue
-            if len({branch.bias is None for branch in branches}) > 1:
-                for branch in branches:
-                    edit.skip(branch.matmul, "some products of its input have a bias, some not")
-            else:
+            branches: list[_Branch] = []
+            for node in products:
+                branch = EXCLUDED if self.at(node) is None else _branch(model, node)
+                if isinstance(branch, str):
+                    edit.skip(node, branch)
+                else:
+                    branches.append(branch)
+            kinds = {(branch.weight.dtype, branch.bias is None) for branch in branches}
+            if len(kinds) == 1 and len(branches) > 1:
                 _merge(edit, source, branches)
+                continue
+            for branch in branches:
+                edit.skip(branch.matmul, _WHY_APART[len(branches) > 1])
+
+
+_WHY_APART = {
+    True: "some products of its input have a bias, some not",
+    False: "no other product of its input can merge with it",
+}
 
 
 @dataclass(frozen=True)
@@ -59,14 +69,16 @@ class _Branch:
     last: Node
 
 
-def _branch(model: Model, node: Node) -> _Branch | None:
-    if node.op != "MatMul" or node.domain:
-        return None
+def _branch(model: Model, node: Node) -> _Branch | str:
+    """The product that a MatMul with a stored weight is; or why it cannot merge."""
     weight = query.constant(node, 1)
-    if weight is None or len(weight.shape) != 2 or weight.dtype != np.float32:
-        return None
+    assert weight is not None
+    if len(weight.shape) != 2 or weight.dtype.kind != "f":
+        return f"its weight is {weight.dtype} {list(weight.shape)}"
+    if any(reader is not node for reader in query.consumers(weight)):
+        return "its weight has other readers and would be stored twice"
     reader = query.only_consumer(model, node.outputs[0])
-    if reader is not None and reader.op == "Add":
+    if reader is not None and reader.op == "Add" and reader.domain in STANDARD:
         index = stored_operand(reader)
         bias = None if index is None else query.constant(reader, index)
         if bias is not None and bias.shape == weight.shape[1:]:
@@ -78,11 +90,13 @@ def _merge(edit: Editor, source: Tensor, branches: list[_Branch]) -> None:
     near = branches[0].matmul
     base = f"{near.name}_merged"
     weight = edit.constant(f"{base}_weight", np.concatenate([b.weight for b in branches], axis=1))
-    product = edit.add("MatMul", [source, weight], near=near, base=base, dtype=np.dtype("f4"))
+    product = edit.add("MatMul", [source, weight], near=near, base=base, dtype=weight.dtype)
     biases = [branch.bias for branch in branches if branch.bias is not None]
     if biases:
         bias = edit.constant(f"{base}_bias", np.concatenate(biases))
-        product = edit.add("Add", [product, bias], near=near, base=f"{base}_biased")
+        product = edit.add(
+            "Add", [product, bias], near=near, base=f"{base}_biased", dtype=bias.dtype
+        )
     sizes = [branch.weight.shape[1] for branch in branches]
     results = _split(edit, product, sizes, near, base)
     for branch, result in zip(branches, results, strict=True):
@@ -98,7 +112,7 @@ def _split(
     """Split along the last axis; before opset 13 the sizes are an attribute."""
     bases = [f"{base}_{index}" for index in range(len(sizes))]
     if edit.model.opset < 13:
-        attrs = {"axis": -1, "split": sizes}
+        attrs: dict[str, Attribute] = {"axis": -1, "split": sizes}
         return edit.add_many("Split", [product], near=near, bases=bases, attrs=attrs)
-    lengths = edit.constant(f"{base}_sizes", np.array(sizes, np.int64))
+    lengths = edit.shared(f"{base}_sizes", np.array(sizes, np.int64))
     return edit.add_many("Split", [product, lengths], near=near, bases=bases, attrs={"axis": -1})

@@ -9,10 +9,10 @@ import numpy as np
 
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
-from onnxcompress.ir.model import Constant, Model, Node, Tensor, Variable
+from onnxcompress.ir.model import STANDARD, Constant, Graph, Model, Node, Tensor, Variable
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 from onnxcompress.qdq.insert import FLOAT
-from onnxcompress.qdq.table import is_table, quantize_table
+from onnxcompress.qdq.table import quantize_table, why_no_table
 from onnxcompress.quantization.granularity import PerChannel
 from onnxcompress.quantization.qparams import quantize, symmetric_qparams
 from onnxcompress.target import INT8_TRAITS
@@ -24,6 +24,10 @@ _NO_FAST_KERNEL = {
     "GRU": "onnxruntime has no integer GRU",
     "RNN": "onnxruntime has no integer RNN",
 }
+_CANDIDATES = frozenset({"MatMul", "Gemm", "Gather", *_NO_FAST_KERNEL})
+
+_Levels = tuple[Variable, Variable, Variable]
+"""What DynamicQuantizeLinear gives: uint8 levels, float32 scale, uint8 zero point."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,57 +52,59 @@ class QuantizeDynamic(Pass):
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
         bits = INT8_TRAITS[context.target].weight_bits
-        quantized: dict[Tensor, tuple[Variable, Variable, Variable]] = {}
-        for node in query.nodes(model, {"MatMul", "Gemm", "Gather", *_NO_FAST_KERNEL}):
-            options = self.at(node)
-            if options is None:
-                edit.skip(node, EXCLUDED)
+        quantized: dict[tuple[Graph, Tensor], _Levels] = {}
+        for graph, node in list(model.nodes()):
+            if node.domain not in STANDARD or node.op not in _CANDIDATES:
                 continue
             weight = query.constant(node, 0 if node.op == "Gather" else 1)
-            reason = options._unfit(node, weight)
+            if node.op == "Gather" and (weight is None or weight.dtype.kind in "iubO"):
+                continue  # reads lengths, indices or activations, not a table
+            options = self.at(node)
+            reason = EXCLUDED if options is None else options._unfit(node, weight)
             if reason is not None:
                 edit.skip(node, reason)
-            elif weight is not None and node.op == "Gather":
+                continue
+            assert weight is not None
+            if node.op == "Gather":
                 quantize_table(edit, node, weight)
-            elif weight is not None:
-                source = node.inputs[0]
-                if source not in quantized:
-                    quantized[source] = _quantize_input(edit, source, node)
-                _replace_product(edit, node, weight, quantized[source], bits)
+                continue
+            source = node.inputs[0]
+            # A body sees what the main graph around it has quantized, but not other bodies.
+            levels = quantized.get((model.graph, source)) or quantized.get((graph, source))
+            if levels is None:
+                levels = quantized[graph, source] = _quantize_input(edit, source, node)
+            _replace_product(edit, node, weight, levels, bits)
 
     def _unfit(self, node: Node, weight: Constant | None) -> str | None:
         """Why a candidate stays float; None if it need not."""
         if node.op in _NO_FAST_KERNEL:
             return _NO_FAST_KERNEL[node.op]
         if weight is None:
-            return "its weight is not stored: a product of two activations"
+            return "its second operand is not stored: it multiplies by an activation"
         if weight.dtype != np.float32:
             return f"its weight is {weight.dtype}, not float32"
         if weight.size < self.min_elements:
             return f"{weight.size} elements < min_elements={self.min_elements}"
         if node.op == "Gather":
-            if not self.embeddings:
-                return "embeddings=false"
-            return None if is_table(node, weight) else "does not read rows of a matrix"
+            return why_no_table(node, weight) if self.embeddings else "embeddings=false"
         if len(weight.shape) != 2:
-            return "its weight is a stack of matrices"
+            return f"its weight {list(weight.shape)} is not one matrix"
         if node.op == "Gemm" and (
             node.int_attr("transA", 0)
             or node.float_attr("alpha", 1.0) != 1.0
             or node.float_attr("beta", 1.0) != 1.0
         ):
             return "scales or transposes its input (alpha, beta, transA)"
-        return None
+        return None if np.isfinite(weight.values).all() else "its weight holds NaN or infinities"
 
 
-def _quantize_input(
-    edit: Editor, source: Tensor, near: Node
-) -> tuple[Variable, Variable, Variable]:
-    """DynamicQuantizeLinear: uint8 levels, float scale, uint8 zero point."""
+def _quantize_input(edit: Editor, source: Tensor, near: Node) -> _Levels:
     names = [f"{source.name}_{part}" for part in ("levels", "scale", "zero_point")]
     levels, scale, zero_point = edit.add_many(
         "DynamicQuantizeLinear", [source], near=near, bases=names
     )
+    levels.dtype, scale.dtype, zero_point.dtype = np.dtype("u1"), FLOAT, np.dtype("u1")
+    levels.shape, scale.shape, zero_point.shape = source.shape, (), ()
     return levels, scale, zero_point
 
 
@@ -106,7 +112,7 @@ def _replace_product(
     edit: Editor,
     node: Node,
     weight: Constant,
-    source: tuple[Variable, Variable, Variable],
+    source: _Levels,
     bits: int,
 ) -> None:
     levels, scale, zero_point = source
@@ -117,9 +123,9 @@ def _replace_product(
         "MatMulInteger",
         [
             levels,
-            edit.constant(f"{weight.name}_quantized", quantize(values, qparams)),
+            edit.shared(f"{weight.name}_quantized", quantize(values, qparams)),
             zero_point,
-            edit.constant(f"{weight.name}_zero_point", np.zeros((), np.int8)),
+            edit.shared(f"{weight.name}_zero_point", np.zeros((), np.int8)),
         ],
         near=node,
         base=f"{output.name}_integer",
@@ -128,7 +134,7 @@ def _replace_product(
     real = edit.add(
         "Cast", [product], near=node, base=f"{output.name}_unscaled", attrs={"to": 1}, dtype=FLOAT
     )
-    weight_scale = edit.constant(f"{weight.name}_scale", qparams.scale)
+    weight_scale = edit.shared(f"{weight.name}_scale", qparams.scale)
     scales = edit.add(
         "Mul", [scale, weight_scale], near=node, base=f"{output.name}_scale", dtype=FLOAT
     )

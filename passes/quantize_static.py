@@ -13,7 +13,7 @@ import numpy as np
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Model, Node, Tensor
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
-from onnxcompress.qdq.kernels import Role
+from onnxcompress.qdq.kernels import ROLES, WEIGHTED, Role
 from onnxcompress.qdq.placement import Placement, data_inputs, place
 from onnxcompress.qdq.rewrite import Rewriter
 from onnxcompress.quantization.observers import Observer
@@ -40,16 +40,18 @@ class ActivationType(Enum):
 class QuantizeStatic(Pass):
     """Conv(x, W, b)  ->  DQ(Q(Conv(DQ(Q(x)), DQ(W_int8), DQ(b_int32)))).
 
-    For convolutional networks. Weights are int8 with one scale for each output channel, biases int32,
-    activations 8 bits in the range seen in the calibration data. Q and DQ stand where onnxruntime
-    fuses them into integer kernels, and nowhere else: products of matrices give float outputs,
-    residual additions and pooling join only between integer nodes, Relu and Clip vanish into the
+    For convolutional networks. Weights are int8 with one scale for each output channel, biases
+    int32, activations 8 bits in the range seen in the calibration data. Q and DQ stand where
+    onnxruntime fuses them into integer kernels, and nowhere else: products of matrices give float
+    outputs, residual additions and pooling join only between integer nodes, Relu and Clip vanish into the
     range after them.
 
     Attributes:
         observer: how a range is chosen from what was seen.
         activations: the integer type of activations.
         per_channel: one scale for each output channel of a weight, or one for all.
+        float_prefix: this many weighted nodes at the start stay float: a convolution of three
+            channels, or a depthwise one of a large picture, is faster so.
     """
 
     name: ClassVar[str] = "quantize-static"
@@ -58,13 +60,17 @@ class QuantizeStatic(Pass):
     observer: Observer = Observer.MIN_MAX
     activations: ActivationType = ActivationType.AUTO
     per_channel: bool = True
+    float_prefix: int = 0
 
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
 
+        first = set(_weighted_nodes(model)[: self.float_prefix])
+
         def allowed(node: Node) -> bool:
-            if self.at(node) is None:
-                edit.skip(node, EXCLUDED)
+            reason = f"float_prefix={self.float_prefix}" if node in first else EXCLUDED
+            if node in first or self.at(node) is None:
+                edit.skip(node, reason)
                 return False
             return True
 
@@ -79,11 +85,12 @@ class QuantizeStatic(Pass):
         )
         rewriter.quantize_tensors()
         for node, role in placement.nodes.items():
-            options = self.at(node)
-            assert options is not None
             if role is Role.MOVE:
                 rewriter.move_integers(node)
-            elif role is not Role.JOIN:
+        for node, role in placement.nodes.items():
+            if role in WEIGHTED:
+                options = self.at(node)
+                assert options is not None
                 rewriter.quantize_weight(node, per_channel=options.per_channel)
 
     def _qparams(
@@ -106,3 +113,8 @@ class QuantizeStatic(Pass):
                 dtype = options[tensor].activations.dtype(context.target)
                 qparams[tensor] = activation_qparams(ranges[tensor.name], dtype)
         return qparams
+
+
+def _weighted_nodes(model: Model) -> list[Node]:
+    """The nodes of the main graph that multiply by a weight, in execution order."""
+    return [n for n in model.graph.nodes if not n.domain and ROLES.get(n.op) in WEIGHTED]

@@ -33,20 +33,19 @@ def default_shared(environment: Mapping[str, str]) -> Path | None:
 def main(
     arguments: Sequence[str] | None = None, *, subjects: Mapping[str, Subject] = SUBJECTS
 ) -> int:
-    """Run the command and return its exit status: 0, or 1 after one line on stderr."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    """Run the command; return 0, or 1 after a line on stderr for each subject that failed."""
+    options = _parser().parse_args(arguments)
+    if options.command == "list":
+        _list(subjects, options.cache)
+        return 0
+    unknown = [name for name in options.names if name not in subjects]
+    if unknown:
+        return _fail(f"no subject named {unknown[0]!r}; there are: {', '.join(subjects)}")
     try:
-        if options.command == "list":
-            _list(subjects, options.cache)
-        else:
-            _fetch(subjects, options)
-    except SubjectError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        # One that lacks its shared files must not keep the others away.
+        return max([_fetch(subjects[name], options) for name in options.names or subjects])
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         "--shared",
         type=Path,
         default=default_shared(os.environ),
-        help="folder of files that no package holds (default: $ONNXCOMPRESS_SHARED, else ../shared)",
+        help="files that no package holds (default: $ONNXCOMPRESS_SHARED, else ../shared)",
     )
     fetching.add_argument("--force", action="store_true", help="build again what is in the cache")
     return parser
@@ -78,20 +77,27 @@ def _list(subjects: Mapping[str, Subject], cache: Path) -> None:
     for name, subject in subjects.items():
         state = "in the cache" if (cache / name).is_dir() else "not fetched"
         print(f"{name:20} {state:14} {subject.summary}")
+        if subject.shared:
+            print(f"{'':35} needs --shared with {', '.join(subject.shared)}")
 
 
-def _fetch(subjects: Mapping[str, Subject], options: argparse.Namespace) -> None:
-    unknown = [name for name in options.names if name not in subjects]
-    if unknown:
-        raise SubjectError(f"no subject named {unknown[0]!r}; there are: {', '.join(subjects)}")
-    for name in options.names or subjects:
+def _fetch(subject: Subject, options: argparse.Namespace) -> int:
+    try:
         fetch(
-            subjects[name],
+            subject,
             cache=options.cache,
             shared=options.shared,
             force=options.force,
             say=lambda line: print(line, flush=True),
         )
+    except SubjectError as error:
+        return _fail(str(error))
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

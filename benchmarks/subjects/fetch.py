@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -29,7 +28,7 @@ def fetch(
     cache: Path,
     shared: Path | None,
     force: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None],
 ) -> Path:
     """Make ``<cache>/<name>/`` unless it is there, and return it.
 
@@ -53,7 +52,7 @@ def fetch(
         record = _write(subject, sources, split, libraries, built)
         if final.exists():
             final.rename(work / "replaced")
-        os.replace(built, final)
+        built.rename(final)
     metric = record["metric"]
     say(f"{subject.name}: {metric['name']} {metric['value']} {metric['unit']} -> {final}")
     return final
@@ -61,20 +60,15 @@ def fetch(
 
 def find_shared(subject: Subject, shared: Path | None) -> dict[str, Path]:
     """The path of each shared file the subject needs; SubjectError names the first one missing."""
-    if not subject.shared:
-        return {}
-    if shared is None:
-        raise SubjectError(
-            f"{subject.name} needs {subject.shared[0]}, which no package holds: "
-            "pass its folder's parent with --shared DIR"
-        )
-    paths = {name: shared / name for name in subject.shared}
-    for name, path in paths.items():
-        if not path.exists():
+    paths = {}
+    for name in subject.shared:
+        if shared is None or not (shared / name).exists():
+            looked = "no package holds" if shared is None else f"is not in {shared}"
             raise SubjectError(
-                f"{subject.name} needs {path}, which is missing: "
-                f"pass the folder that holds {name} with --shared DIR"
+                f"{subject.name} needs {name}, which {looked}: "
+                "pass the folder that holds it with --shared DIR"
             )
+        paths[name] = shared / name
     return paths
 
 

@@ -10,5 +10,5 @@ def normalized_nchw(
 ) -> np.ndarray:
     """uint8 (N, H, W, 3) -> contiguous float32 (N, 3, H, W): (pixel / 255 - mean) / std."""
     scaled = images.astype(np.float32) / np.float32(255)
-    normalized = (scaled - np.float32(mean)) / np.float32(std)
+    normalized = (scaled - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
     return np.ascontiguousarray(normalized.transpose(0, 3, 1, 2))

@@ -153,7 +153,8 @@ class Editor:
 
     def drop_input(self, node: Node, index: int, detail: str = "") -> None:
         """Removes an input and those after it."""
-        del node.inputs[index:]
+        while len(node.inputs) > index:  # graphsurgeon's lists do not take slices
+            node.inputs.pop()
         self._record(Action.CHANGED, node, detail or f"input {index} removed")
 
     def set_values(self, node: Node, index: int, values: np.ndarray, detail: str = "") -> None:

@@ -75,6 +75,12 @@ class _Importer:
         self.ir_version = ir_version
 
     def graph(self, proto: onnx.GraphProto, outer: Mapping[str, Tensor]) -> Graph:
+        _check_text(*(dense.name for dense in proto.initializer))
+        for info in (*proto.input, *proto.output, *proto.value_info):
+            _check_text(info.name)
+        for node in proto.node:
+            _check_text(node.op_type, node.name, node.domain, *node.input, *node.output)
+            _check_text(*(attr.name for attr in node.attribute))
         described = {info.name: info for info in proto.value_info}
         local: dict[str, Tensor] = {}
 
@@ -311,6 +317,12 @@ def _refuse_external_sparse(proto: onnx.SparseTensorProto) -> None:
                 f"sparse tensor {proto.values.name!r} lies in an external file, which "
                 "onnxcompress does not read; store it in the model"
             )
+
+
+def _check_text(*names: str) -> None:
+    for name in names:
+        if not isinstance(name, str):  # protobuf hands out what is not UTF-8 as bytes
+            raise ModelError(f"the name {name!r} is not UTF-8 text; the file is damaged")
 
 
 def _shape(dims: Iterable[int], name: str) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,9 +18,10 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnxcompress.errors import ModelError, OutputError
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.model import Constant, Model
+from onnxcompress.ir.stream import MESSAGE_LIMIT, write_message
 from onnxcompress.ir.to_proto import described, export_model, store_inside
 
-PROTOBUF_LIMIT = (1 << 31) - 1
+PROTOBUF_LIMIT = MESSAGE_LIMIT
 """The largest message protobuf can write, in bytes."""
 
 SINGLE_FILE_LIMIT = PROTOBUF_LIMIT - (64 << 20)
@@ -106,12 +108,12 @@ def save(model: Model, path: str | os.PathLike[str], *, external: bool | None = 
     if not external and model.weight_bytes > PROTOBUF_LIMIT:
         raise OutputError(f"{path}: one file holds 2 GiB at most; save with external data")
     with _written_whole(targets) as files:
-        if external:
-            proto = export_model(model, _ExternalStore(files[0], data_path.name))
-        else:
-            proto = export_model(model)
         try:
-            files[-1].write(proto.SerializeToString())
+            if external:
+                proto = export_model(model, _ExternalStore(files[0], data_path.name))
+                files[-1].write(proto.SerializeToString())
+            else:
+                write_message(model, files[-1], _raw_chunks)
         except (EncodeError, ValueError) as fault:
             raise OutputError(f"{path}: the graph alone is larger than 2 GiB: {fault}") from fault
     return targets
@@ -129,9 +131,11 @@ def check_writable(path: Path, source: Path) -> None:
         raise OutputError(f"{path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise OutputError(f"{path}: cannot be written: there is no folder {path.parent}")
-    with _written_whole([path.with_name(path.name + ".probe")]):
-        pass
-    path.with_name(path.name + ".probe").unlink()
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as fault:
+        raise OutputError(f"{path}: cannot be written: {fault.strerror}") from fault
 
 
 class _ExternalStore:
@@ -197,4 +201,5 @@ def _written_whole(targets: list[Path]) -> Iterator[list[BinaryIO]]:
             with suppress(OSError):  # what a full disk did not take is written again, in vain
                 file.close()
         for draft in drafts:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):  # it is not there, nor is perhaps its folder
+                draft.unlink()

@@ -1,4 +1,7 @@
-"""Linear nodes seen alike: y = W x + b for Conv, ConvTranspose, Gemm and MatMul (+ Add)."""
+"""Linear nodes seen alike: y = W x + b for Conv, ConvTranspose, Gemm and MatMul (+ Add).
+
+Source: ONNX Conv (opset 1-22), ConvTranspose (1-22), Gemm (7-13), MatMul (1-13).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
-from onnxcompress.ir.model import Constant, Model, Node, Tensor
+from onnxcompress.ir.model import STANDARD, Constant, Model, Node, Tensor
 from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
 
 
@@ -30,15 +33,17 @@ class Linear:
         node = query.producer(tensor)
         if node is None:
             return "reads a graph input or a stored tensor, not a linear node"
+        if node.domain not in STANDARD:
+            return f"reads {node.domain}.{node.op}, which is not a standard operator"
         if query.only_consumer(model, tensor) is None:
             return f"{tensor.name!r} has other readers"
         add = None
         if node.op == "Add" and (bias := stored_operand(node)) is not None:
-            add, matmul = node, query.producer(node.inputs[1 - bias])
-            if matmul is not None and matmul.op == "MatMul":
+            matmul = query.producer_of(node.inputs[1 - bias], "MatMul")
+            if matmul is not None:
                 if query.only_consumer(model, matmul.outputs[0]) is None:
                     return f"{matmul.outputs[0].name!r} has other readers"
-                node = matmul
+                add, node = node, matmul
         if node.op not in WEIGHTED_OPS:
             return f"reads {node.op}, which is not linear with a stored weight"
         weight = query.constant(node, WEIGHTED_OPS[node.op].weight)
@@ -46,6 +51,8 @@ class Linear:
             return f"the weight of {node.name!r} is not stored"
         if weight.dtype not in (np.float32, np.float64, np.float16):
             return f"the weight of {node.name!r} is {weight.dtype}"
+        if isinstance(node.inputs[0], Constant):
+            return f"{node.name!r} reads stored tensors alone"
         if node.op == "MatMul" and len(weight.shape) != 2:
             return f"the weight of {node.name!r} is not a matrix"
         return cls(node, add)
@@ -83,35 +90,41 @@ class Linear:
         bias = self._bias()
         if isinstance(bias, str):
             return bias
-        if self.node.op == "MatMul" and self.add is None and shift is not None:
-            return f"{self.node.name!r} has no bias to fold into"
         dtype = self.weight.dtype
         scale = np.broadcast_to(scale.reshape(-1), self.channels)
-        shape = [1] * len(self.weight.shape)
-        if self.node.op == "ConvTranspose":  # [in, out / group, ...]: channels of group g lie in
-            weight = self._scaled_transposed(scale)  # the g-th slice of the first axis
-        else:
-            shape[output_channel_axis(self.node, len(shape))] = -1
-            weight = self.weight.values.astype(np.float64) * scale.reshape(shape)
-        edit.set_values(self.node, 1, weight.astype(dtype), "weight scaled")
-        if bias is None and shift is None:
-            return None
-        total = (0.0 if bias is None else bias * scale) + (0.0 if shift is None else shift)
-        values = np.broadcast_to(total, self.channels).astype(dtype)
+        shift = None if shift is None else shift.reshape(-1)
+        with np.errstate(over="ignore"):
+            weight = self._scaled_weight(scale).astype(dtype)
+            values = None
+            if bias is not None or shift is not None:
+                total = (0.0 if bias is None else bias * scale) + (0.0 if shift is None else shift)
+                values = np.broadcast_to(total, self.channels).astype(dtype)
+        if not np.isfinite(weight).all() or not (values is None or np.isfinite(values).all()):
+            return f"the folded weight of {self.node.name!r} would leave the range of {dtype}"
+        edit.set_values(self.node, 1, weight, "weight scaled")
+        if values is not None:
+            self._set_bias(edit, values)
+        return None
+
+    def _set_bias(self, edit: Editor, values: np.ndarray) -> None:
         if self.add is not None:
             index = stored_operand(self.add)
             assert index is not None
-            old = query.constant(self.add, index)
-            assert old is not None
-            if len(old.shape) > 1 and old.shape[-1] == self.channels:
-                values = values.reshape(old.shape)  # extra axes may decide the result's rank
+            # Axes of length 1 before the last may decide the rank of the result.
+            rank = max(query.rank(self.add.inputs[index]) or 0, 1)
+            values = values.reshape([1] * (rank - 1) + [-1])
             edit.set_values(self.add, index, values, "bias scaled and shifted")
-        elif bias is None:
-            constant = edit.constant(f"{self.node.name}_bias", values)
-            edit.set_input(self.node, 2, constant, "bias added")
-        else:
-            edit.set_values(self.node, 2, values, "bias scaled and shifted")
-        return None
+            return
+        constant = edit.constant(f"{self.node.name}_bias", values)
+        if self.node.op != "MatMul":
+            edit.set_input(self.node, 2, constant, "bias scaled and shifted")
+            return
+        product = self.node.outputs[0]
+        dtype, shape = product.dtype, product.shape
+        total = edit.add(
+            "Add", [product, constant], near=self.node, base=product.name, dtype=dtype, shape=shape
+        )
+        edit.redirect(product, total, keep=total.inputs)
 
     def _bias(self) -> np.ndarray | str | None:
         """The bias as float64 [channels]; None if there is none; or why it cannot be folded."""
@@ -133,12 +146,18 @@ class Linear:
             return f"the bias of {self.node.name!r} is not one value a channel"
         return np.broadcast_to(values.reshape(-1), self.channels)
 
-    def _scaled_transposed(self, scale: np.ndarray) -> np.ndarray:
+    def _scaled_weight(self, scale: np.ndarray) -> np.ndarray:
+        """The weight, float64, times one factor for each output channel."""
         weight = self.weight.values.astype(np.float64)
-        groups = self.node.int_attr("group", 1)
-        parts = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-        factors = scale.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))
-        scaled: np.ndarray = (parts * factors).reshape(weight.shape)
+        ones = [1] * (weight.ndim - 2)
+        scaled: np.ndarray
+        if self.node.op == "ConvTranspose":  # [in, out / group, ...]: the channels of group g lie
+            groups = self.node.int_attr("group", 1)  # in the g-th slice of the first axis
+            parts = weight.reshape(groups, -1, *weight.shape[1:])
+            scaled = (parts * scale.reshape(groups, 1, -1, *ones)).reshape(weight.shape)
+            return scaled
+        by_row = output_channel_axis(self.node, weight.ndim) == 0
+        scaled = weight * scale.reshape([-1, 1, *ones] if by_row else [1, -1])
         return scaled
 
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
-from onnx import version_converter
+from onnx import inliner, version_converter
 
 from onnxcompress.errors import ModelError
+from onnxcompress.ir.clone import clone
 from onnxcompress.ir.from_proto import import_model
-from onnxcompress.ir.model import STANDARD, Constant, Model
-from onnxcompress.ir.to_proto import export_model, store_inside
+from onnxcompress.ir.model import STANDARD, Constant, Graph, Model, Tensor, Variable
+from onnxcompress.ir.names import unique
+from onnxcompress.ir.to_proto import export_model
 
 _BIG = 4096  # bytes; the converter reads shapes, axes and scales, never weights
+_READ = (np.float32, np.int64, np.int32, np.bool_)
+_LOWEST_IR = 4  # before it, initializers are inputs, which the converter does not understand
 
 
 def require_opset(model: Model, version: int) -> bool:
     """Rewrites the model in a later standard opset, in place, if it is older.
 
-    Large weights do not pass through the converter, so the model's size does not matter.
+    Weights do not pass through the converter, so neither size nor element type matters, and what
+    it forgets (doc strings, metadata, declared shapes) is put back. Functions of the model's own,
+    which onnxruntime reads in the model's opset, are inlined if they are older.
 
     Returns:
         Whether anything was done.
@@ -26,53 +33,123 @@ def require_opset(model: Model, version: int) -> bool:
     """
     if model.opset >= version:
         return False
-    weights = {c.name: c for c in model.graph.initializers if c.nbytes >= _BIG}
-
-    def without_weights(constant: Constant) -> onnx.TensorProto:
-        if constant.name not in weights:
-            return store_inside(constant)
-        onnx_type = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
-        return onnx.TensorProto(name=constant.name, dims=constant.shape, data_type=onnx_type)
-
-    proto = export_model(model, without_weights)
-    stored = list(proto.graph.initializer)
-    del proto.graph.initializer[:]
-    given = {info.name for info in proto.graph.input}
-    for tensor in stored:
-        if tensor.name not in weights:
-            proto.graph.initializer.append(tensor)
-        elif tensor.name not in given:
-            proto.graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
     before = model.opset
-    try:
-        converted = version_converter.convert_version(proto, version)
-    except Exception as fault:  # the converter raises RuntimeError, ValueError and its own
-        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else repr(fault)
-        raise ModelError(f"cannot be raised from opset {before} to {version}: {reason}") from fault
-    _take_over(model, converted, weights, version)
+    envelope = onnx.ModelProto()
+    envelope.CopyFrom(model.envelope)
+    entries = [entry for entry in envelope.opset_import if entry.domain in STANDARD]
+    for entry in entries or [envelope.opset_import.add()]:
+        entry.version = version
+    lowest = onnx.helper.find_min_ir_version_for(list(envelope.opset_import), True)
+    envelope.ir_version = max(envelope.ir_version, lowest, _LOWEST_IR)
+    if entries:
+        draft = clone(model)
+        kept = _without_weights(draft, envelope.ir_version)
+        try:
+            if _has_older_functions(model, version):
+                inlined = inliner.inline_local_functions(export_model(draft), convert_version=True)
+                del envelope.functions[:]
+            else:
+                del draft.envelope.functions[:]
+                inlined = export_model(draft)
+            converted = version_converter.convert_version(inlined, version)
+        except Exception as fault:  # the converter raises RuntimeError, ValueError and its own
+            reason = " ".join(str(fault).split()) or repr(fault)
+            raise ModelError(
+                f"cannot be raised from opset {before} to {version}: {reason}"
+            ) from fault
+        converted.ir_version = envelope.ir_version
+        graph = import_model(converted).graph
+        _put_back(graph, kept)
+        _restore(graph, model.graph)
+        model.graph = graph
+    model.envelope = envelope
     return True
 
 
-def _take_over(
-    model: Model, converted: onnx.ModelProto, weights: dict[str, Constant], version: int
-) -> None:
-    """Puts the converted graph into `model`, with the weights that were kept aside."""
-    for entry in model.envelope.opset_import:
-        if entry.domain in STANDARD:
-            entry.version = version
-    lowest = onnx.helper.find_min_ir_version_for(list(model.envelope.opset_import), True)
-    model.envelope.ir_version = max(model.envelope.ir_version, lowest)
-    converted.ir_version = model.envelope.ir_version
-    graph = import_model(converted).graph
-    for tensor in [tensor for tensor in graph.inputs if tensor.name in weights]:
-        old = weights[tensor.name]
-        constant = Constant(old.name, old.stored, old.envelope)
-        graph.initializers.append(constant)
-        for reader in dict.fromkeys(tensor.outputs):
-            for index, read in enumerate(list(reader.inputs)):
-                if read is tensor:
-                    reader.inputs[index] = constant
-    graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in weights]
-    model.graph = graph
+def _without_weights(draft: Model, ir_version: int) -> dict[str, Constant]:
+    """Turns weights into graph inputs, by names of their own, and drops what nothing reads."""
+    kept: dict[str, Constant] = {}
+    taken = {tensor.name for graph in draft.graphs() for tensor in _tensors(graph)}
+    graphs = list(draft.graphs())
+    for constant in draft.constants():
+        dense = isinstance(constant.stored, np.ndarray)
+        if dense and constant.nbytes < _BIG and constant.dtype in _READ:
+            continue
+        name = unique(f"{constant.name}_kept", taken)
+        taken.add(name)
+        kept[name] = constant
+        variable = Variable(name, constant.dtype, constant.shape)
+        _replace(graphs, constant, variable)
+        draft.graph.inputs.append(variable)
+    for graph in graphs:
+        graph.initializers = [c for c in graph.initializers if c.outputs]
+        graph.defaults = {}
+    del draft.envelope.training_info[:]
+    draft.envelope.ir_version = ir_version
+    for entry in draft.envelope.opset_import:
+        entry.domain = "" if entry.domain in STANDARD else entry.domain
+    return kept
+
+
+def _has_older_functions(model: Model, version: int) -> bool:
+    imports = [entry for function in model.envelope.functions for entry in function.opset_import]
+    return any(entry.domain in STANDARD and entry.version < version for entry in imports)
+
+
+def _put_back(graph: Graph, kept: dict[str, Constant]) -> None:
+    """Undoes `_without_weights` after conversion."""
+    graphs = list(Model(graph, onnx.ModelProto()).graphs())
+    for variable in [tensor for tensor in graph.inputs if tensor.name in kept]:
+        old = kept[variable.name]
+        _replace(graphs, variable, Constant(old.name, old.stored, old.envelope))
+    graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in kept]
+
+
+def _replace(graphs: list[Graph], old: Tensor, new: Tensor) -> None:
+    for reader in dict.fromkeys(old.outputs):
+        for index, tensor in enumerate(list(reader.inputs)):
+            if tensor is old:
+                reader.inputs[index] = new
+    for graph in graphs:
+        graph.outputs[:] = [new if tensor is old else tensor for tensor in graph.outputs]
+
+
+def _restore(new: Graph, old: Graph) -> None:
+    """Gives a converted graph what the file said of it, of its nodes and of its tensors."""
+    new.envelope, new.defaults = old.envelope, dict(old.defaults)
+    described = {tensor.name: tensor for tensor in _tensors(old)}
+    stored: dict[str, Constant] = {}
+    for tensor in _tensors(new):
+        source = described.get(tensor.name)
+        if isinstance(tensor, Constant):
+            stored[tensor.name] = tensor
+            if isinstance(source, Constant):
+                tensor.envelope = source.envelope
+        elif (
+            isinstance(source, Variable)
+            and source.envelope is not None
+            and tensor.dtype in (source.dtype, None)  # Dropout's mask, say, became bool
+        ):
+            tensor.dtype, tensor.shape = source.dtype, source.shape
+            tensor.envelope = source.envelope
+    new.initializers = [
+        stored.get(c.name) or Constant(c.name, c.stored, c.envelope)
+        for c in old.initializers
+        if c.name in stored or not c.outputs
+    ]
+    nodes = {node.name: node for node in old.nodes}
+    for node in new.nodes:
+        source_node = nodes.get(node.name)
+        if source_node is None or source_node.op != node.op:
+            continue
+        node.envelope = source_node.envelope
+        for key, body in node.attrs.items():
+            source_body = source_node.attrs.get(key)
+            if isinstance(body, Graph) and isinstance(source_body, Graph):
+                _restore(body, source_body)
+
+
+def _tensors(graph: Graph) -> list[Tensor]:
+    read = [t for node in graph.nodes for t in node.inputs if isinstance(t, Constant)]
+    written = [t for node in graph.nodes for t in node.outputs if t.name]
+    return [*graph.inputs, *graph.initializers, *read, *graph.outputs, *written]

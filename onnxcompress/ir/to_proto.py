@@ -29,25 +29,32 @@ def described(proto: onnx.TensorProto, constant: Constant) -> onnx.TensorProto:
     return proto
 
 
-def export_model(model: Model, store: StoreTensor = store_inside) -> onnx.ModelProto:
+def export_model(
+    model: Model, store: StoreTensor = store_inside, *, in_bodies: StoreTensor | None = None
+) -> onnx.ModelProto:
     """Builds the message. The model is not changed and shares nothing with it.
 
     A stored tensor is written once, in the innermost graph that all its users can see.
+
+    Args:
+        model: what to write.
+        store: makes the message of each stored tensor.
+        in_bodies: does so in the bodies of nodes; None for `store`.
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.envelope)
-    exporter = _Exporter(store, _homes(model), model.envelope.ir_version)
-    exporter.graph(model.graph, proto.graph)
+    exporter = _Exporter(in_bodies or store, _homes(model), model.envelope.ir_version)
+    exporter.graph(model.graph, proto.graph, store)
     return proto
 
 
 class _Exporter:
-    def __init__(self, store: StoreTensor, homes: dict[Graph, list[Constant]], ir_version: int):
-        self.store = store
+    def __init__(self, inner: StoreTensor, homes: dict[Graph, list[Constant]], ir_version: int):
+        self.inner = inner
         self.homes = homes
         self.ir_version = ir_version
 
-    def graph(self, graph: Graph, proto: onnx.GraphProto) -> None:
+    def graph(self, graph: Graph, proto: onnx.GraphProto, store: StoreTensor) -> None:
         """Writes a graph into an empty message: weights are too large to copy about."""
         proto.CopyFrom(graph.envelope)
         proto.input.extend(_value_info(tensor) for tensor in graph.inputs)
@@ -58,7 +65,7 @@ class _Exporter:
                 sparse.CopyFrom(constant.stored.proto)
                 sparse.values.name = constant.name
             else:
-                proto.initializer.append(self.store(constant))
+                proto.initializer.append(store(constant))
             if self.ir_version < 4:  # see import_model
                 proto.input.append(_value_info(constant))
         shown = {tensor.name for tensor in [*graph.inputs, *graph.outputs]}
@@ -79,7 +86,7 @@ class _Exporter:
         for name, value in node.attrs.items():
             if isinstance(value, Graph):
                 body = proto.attribute.add(name=name, type=onnx.AttributeProto.GRAPH)
-                self.graph(value, body.g)
+                self.graph(value, body.g, self.inner)
             else:
                 proto.attribute.append(value)
 

@@ -48,7 +48,7 @@ def _verify_graph(graph: Graph, outer: set[str]) -> None:
     for tensor in graph.outputs:
         if tensor.name not in defined and not isinstance(tensor, Constant):
             raise ModelError(
-                f"graph {graph.name!r}: output {tensor.name!r} is {_why_missing(tensor)}"
+                f"graph {graph.name!r} returns {tensor.name!r}, {_why_missing(tensor)}"
             )
 
 

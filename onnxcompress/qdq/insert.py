@@ -28,9 +28,15 @@ def quantized(edit: Editor, tensor: Tensor, qparams: QParams, near: Node) -> Var
 
 
 def dequantized(
-    edit: Editor, integers: Tensor, qparams: QParams, near: Node, base: str
+    edit: Editor,
+    integers: Tensor,
+    qparams: QParams,
+    near: Node,
+    base: str,
+    *,
+    share: bool = True,
 ) -> Variable:
-    """Adds DequantizeLinear(integers) and returns the real values."""
+    """Adds DequantizeLinear(integers) and returns the real values; see `stored_dequantized`."""
     attrs: dict[str, Attribute] = {}
     match qparams.granularity:
         case PerChannel(axis):
@@ -39,7 +45,7 @@ def dequantized(
             attrs = {"axis": axis, "block_size": block_size}
     return edit.add(
         "DequantizeLinear",
-        [integers, *_stored(edit, base, qparams)],
+        [integers, *_stored(edit, base, qparams, share=share)],
         near=near,
         base=base,
         attrs=attrs,
@@ -49,9 +55,17 @@ def dequantized(
 
 
 def stored_dequantized(
-    edit: Editor, weight: Constant, values: np.ndarray, qparams: QParams, near: Node
+    edit: Editor,
+    weight: Constant,
+    values: np.ndarray,
+    qparams: QParams,
+    near: Node,
+    *,
+    share: bool = True,
 ) -> Variable:
     """Stores `values` as integers with a DequantizeLinear that gives them back.
+
+    Each reader gets its own, which onnxruntime fuses with it; the integers are stored once.
 
     Args:
         edit: records the change.
@@ -59,19 +73,23 @@ def stored_dequantized(
         values: float values; integers if they are quantized already.
         qparams: how.
         near: the reader.
+        share: whether others may read the same stored tensors. Not in bodies: onnxruntime 1.31 does
+            not load a DequantizeLinear before a MatMul if they are stored in an outer graph.
     """
     integers = values if values.dtype.kind in "iu" else quantize(values, qparams)
-    stored = edit.constant(f"{weight.name}_quantized", integers)
-    return dequantized(edit, stored, qparams, near, f"{weight.name}_dequantized")
+    store = edit.shared if share else edit.constant
+    stored = store(f"{weight.name}_quantized", integers)
+    return dequantized(edit, stored, qparams, near, f"{weight.name}_dequantized", share=share)
 
 
-def _stored(edit: Editor, base: str, qparams: QParams) -> list[Constant]:
+def _stored(edit: Editor, base: str, qparams: QParams, *, share: bool = True) -> list[Constant]:
     """Scale and zero point.
 
-    A zero point of zeros could be left out, but onnxruntime fuses a Gemm only if its weight has one;
-    an int32 bias is fused without.
+    A zero point of zeros could be left out, but onnxruntime fuses a Gemm only if its weight has
+    one; an int32 bias is fused without.
     """
-    scale = edit.shared(f"{base}_scale", qparams.scale)
+    store = edit.shared if share else edit.constant
+    scale = store(f"{base}_scale", qparams.scale)
     if qparams.zero_point.dtype == np.int32:
         return [scale]
-    return [scale, edit.shared("zero_point", qparams.zero_point)]
+    return [scale, store("zero_point", qparams.zero_point)]

@@ -1,7 +1,7 @@
 """What onnxruntime's CPU provider runs on 8-bit integers, as a table.
 
-Measured with onnxruntime 1.31; `onnxcompress bench` lists the Q/DQ that survive unfused, which is how
-to find out whether a newer one does more.
+Measured with onnxruntime 1.31; `onnxcompress bench` lists the Q/DQ that survive unfused, which is
+how to find out whether a newer one does more.
 """
 
 from __future__ import annotations
@@ -47,3 +47,9 @@ WEIGHTED = frozenset({Role.CONV, Role.PRODUCT})
 
 DATA_INPUTS = {"Add": 2, "Mul": 2, "Concat": None}
 """How many leading inputs are data; None for all, 1 for operators not named."""
+
+NO_KERNEL = {
+    "ConvTranspose": "onnxruntime has no integer ConvTranspose",
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), "onnxruntime has no integer kernel for it"),
+}
+"""Operators with a stored weight that stay float, with the reason."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,8 +13,8 @@ from onnxcompress.ir.model import Node, Tensor, Variable
 from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
 from onnxcompress.qdq.insert import dequantized, quantized, stored_dequantized
 from onnxcompress.qdq.placement import Placement, data_inputs
-from onnxcompress.quantization.granularity import PER_TENSOR, PerChannel
-from onnxcompress.quantization.qparams import QParams, dequantize, quantize, symmetric_qparams
+from onnxcompress.quantization.granularity import PER_TENSOR, PerChannel, reduce_max_abs
+from onnxcompress.quantization.qparams import MIN_SCALE, QParams, dequantize, symmetric_qparams
 
 _BIAS_LIMIT = 1 << 30
 """Largest bias in units of its scale: half of int32, so that the sum it joins has room too."""
@@ -46,22 +47,37 @@ class Rewriter:
         self._data = {node: data_inputs(node) for node in placement.nodes}
 
     def quantize_tensors(self) -> None:
-        """Adds Q and DQ to each tensor of the placement; all its readers read the DQ.
+        """Adds Q and DQ to each tensor of the placement; its readers read the DQ.
 
-        A float reader too: a tensor that is also read as float could not leave an integer kernel.
+        What an integer kernel writes has no float form left, so float readers and graph outputs
+        read the DQ too. What a float kernel writes they go on reading as it is, unrounded.
         """
+        readers: dict[Tensor, list[Node]] = defaultdict(list)
+        for node, data in self._data.items():
+            for tensor in dict.fromkeys(data):
+                readers[tensor].append(node)
         for tensor in self._placement.tensors:
             qparams = self._qparams[tensor]
             source = tensor
             activation = self._placement.vanishing.get(tensor)
             if activation is not None and _saturates_like(activation, qparams):
                 source = activation.inputs[0]
-            near = query.producer(tensor) or query.consumers(tensor)[0]
+            near = query.producer(tensor) or readers[tensor][0]
             integers = quantized(self._edit, source, qparams, near)
             real = dequantized(self._edit, integers, qparams, near, f"{tensor.name}_dequantized")
             assert isinstance(tensor, Variable)
-            self._edit.redirect(tensor, real, keep=integers.inputs)
+            real.shape = tensor.shape
+            if tensor in self._placement.results:
+                self._edit.redirect(tensor, real, keep=integers.inputs)
+            else:
+                for node in readers[tensor]:
+                    self._read(node, tensor, real)
             self._integers[tensor] = integers
+
+    def _read(self, node: Node, old: Tensor, new: Tensor) -> None:
+        for index, tensor in enumerate(list(node.inputs)):
+            if tensor is old:
+                self._edit.set_input(node, index, new, f"reads {old.name} through 8 bits")
 
     def move_integers(self, node: Node) -> None:
         """Lets a node that only moves values read integers and dequantizes what it writes."""
@@ -69,10 +85,8 @@ class Rewriter:
         qparams = self._qparams[source]
         self._edit.set_input(node, 0, self._integers[source], "moves integers")
         if node.op == "Pad" and node.text_attr("mode", "constant") == "constant":
-            given = query.constant(node, 2)
-            value = np.zeros(()) if given is None else given.values.reshape(())
-            filler = self._edit.constant(f"{node.name}_value", quantize(value, qparams))
-            self._edit.set_input(node, 2, filler, "pads with the quantized value")
+            zero = self._edit.shared(f"{node.name}_value", qparams.zero_point)
+            self._edit.set_input(node, 2, zero, "pads with the zero point")
         shape = output.shape
         output.dtype, output.envelope = qparams.zero_point.dtype, None
         real = dequantized(self._edit, output, qparams, node, f"{output.name}_dequantized")
@@ -92,7 +106,8 @@ class Rewriter:
         input_scale = self._qparams[self._data[node][0]].scale
         bias = None if spec.bias is None else query.constant(node, spec.bias)
         if bias is not None:
-            qparams = _with_room_for(qparams, bias.values, input_scale)
+            largest = reduce_max_abs(values, granularity)
+            qparams = _with_room_for(qparams, largest, bias.values, input_scale)
         real = stored_dequantized(self._edit, weight, values, qparams, node)
         self._edit.set_input(node, spec.weight, real, f"{weight.name} stored as int8")
         if bias is None or spec.bias is None:
@@ -107,13 +122,19 @@ class Rewriter:
         self._edit.set_input(node, spec.bias, real, f"{bias.name} stored as int32")
 
 
-def _with_room_for(qparams: QParams, bias: np.ndarray, input_scale: np.ndarray) -> QParams:
-    """Raises weight scales so that the bias fits int32: a dead channel may have tiny weights."""
+def _with_room_for(
+    qparams: QParams, largest: np.ndarray, bias: np.ndarray, input_scale: np.ndarray
+) -> QParams:
+    """Weight scales with which the bias fits int32: a dead channel may have tiny weights.
+
+    A channel of zeros gets the scale that suits its bias best.
+    """
     magnitude = np.abs(bias.astype(np.float64)).reshape(-1)
     if not qparams.scale.ndim:
         magnitude = magnitude.max(initial=0.0)
-    floor = magnitude / (float(input_scale) * _BIAS_LIMIT)
-    scale = np.maximum(qparams.scale, floor).astype(np.float32)
+    floor = np.maximum(magnitude / _BIAS_LIMIT, MIN_SCALE) / float(input_scale)
+    dead = (largest == 0) & (magnitude > 0)
+    scale = np.where(dead, floor, np.maximum(qparams.scale, floor)).astype(np.float32)
     return QParams(scale, qparams.zero_point, qparams.granularity)
 
 

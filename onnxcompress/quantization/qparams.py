@@ -19,7 +19,7 @@ from onnxcompress.quantization.granularity import (
 from onnxcompress.quantization.observers import Range
 
 MIN_SCALE = np.float32(np.finfo(np.float32).tiny)
-"""The smallest scale ever used: a tensor of zeros must not divide by zero."""
+"""The smallest scale ever used: below it float32 loses digits."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class QParams:
 
 
 def activation_qparams(observed: Range, dtype: np.dtype) -> QParams:
-    """Asymmetric qparams for an 8- or 16-bit activation; real zero is always exact.
+    """Asymmetric qparams for an 8- or 16-bit activation; real zero is exact, all zeros get scale 1.
 
     Args:
         observed: the range to cover; widened to hold zero.
@@ -40,7 +40,8 @@ def activation_qparams(observed: Range, dtype: np.dtype) -> QParams:
     """
     info = np.iinfo(dtype)
     low, high = min(observed.low, 0.0), max(observed.high, 0.0)
-    scale = max((high - low) / (info.max - info.min), float(MIN_SCALE))
+    # A tensor that was zero throughout must not make a kernel divide by next to nothing.
+    scale = max((high - low) / (info.max - info.min), float(MIN_SCALE)) if high > low else 1.0
     zero_point = int(np.clip(round(info.min - low / scale), info.min, info.max))
     return QParams(np.asarray(scale, np.float32), np.array(zero_point, dtype))
 
@@ -64,7 +65,8 @@ def quantize(values: np.ndarray, qparams: QParams) -> np.ndarray:
     info = np.iinfo(qparams.zero_point.dtype)
     scale = spread(qparams.scale, values.shape, qparams.granularity)
     zero_point = spread(qparams.zero_point, values.shape, qparams.granularity)
-    levels = np.rint(values / scale) + zero_point
+    with np.errstate(over="ignore"):  # what overflows saturates
+        levels = np.rint(values / scale) + zero_point
     integers: np.ndarray = np.clip(levels, info.min, info.max).astype(qparams.zero_point.dtype)
     return integers
 

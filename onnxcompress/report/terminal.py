@@ -44,8 +44,8 @@ def compress_report(report: CompressReport) -> RenderableType:
             _add_model(table, candidate.model, report.baseline, style=style)
     outcomes = Table(box=None, pad_edge=False, show_header=False)
     for candidate in report.candidates:
-        outcomes.add_row(candidate.name, candidate.status.value, candidate.reason)
-        outcomes.rows[-1].style = _STYLES[candidate.status]
+        row = (candidate.name, candidate.status.value, candidate.reason)
+        outcomes.add_row(*map(Text, row), style=_STYLES[candidate.status])
     parts: list[RenderableType] = [_data_line(report.data), "", table, "", outcomes]
     parts += _chosen_lines(report.chosen)
     parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
@@ -154,7 +154,7 @@ def _add_model(
             _interval(latency.speedup_low, latency.speedup_high, digits=2),
         ]
     table.add_row(
-        model.name,
+        Text(model.name),
         size_text(model.size.file_bytes),
         f"{model.size.file_bytes / baseline.size.file_bytes:.0%}",
         _number(score.value),
@@ -169,11 +169,14 @@ def _add_model(
 def _chosen_lines(chosen: CandidateReport) -> Iterator[Text]:
     """What each pass of the chosen candidate did and left alone, with the reasons."""
     yield Text(f"\nWhat {chosen.name} did:", style="bold")
+    idle = [report.name for report in chosen.passes if not report.modified and not report.error]
     for report in chosen.passes:
-        yield from pass_lines(report)
+        yield from _pass_lines(report)
+    if idle:
+        yield Text(f"  nothing to change for {', '.join(idle)}", style="dim")
 
 
-def pass_lines(report: PassReport) -> Iterator[Text]:
+def _pass_lines(report: PassReport) -> Iterator[Text]:
     """One pass in a line, and a line for each reason why something was left alone."""
     if report.error is not None:
         yield Text(f"  {report.name}: rolled back: {report.error}", style="red")
@@ -181,8 +184,8 @@ def pass_lines(report: PassReport) -> Iterator[Text]:
         nodes = f"{report.nodes_before} -> {report.nodes_after} nodes"
         sizes = f"{size_text(report.bytes_before)} -> {size_text(report.bytes_after)}"
         yield Text(f"  {report.name}: {nodes}, {sizes}; {report.verification}")
-    else:
-        yield Text(f"  {report.name}: nothing to do", style="dim")
+    elif report.skips:
+        yield Text(f"  {report.name}: changed nothing")
     reasons = Counter(skip.reason for skip in report.skips).most_common()
     for reason, count in reasons[:_MOST_REASONS]:
         names = [skip.node for skip in report.skips if skip.reason == reason]
@@ -228,5 +231,5 @@ def key_values(rows: Iterable[tuple[str, str]]) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+import onnx
 
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.errors import DataError, OutputError
-from onnxcompress.ir import io
 from onnxcompress.ir.clone import clone
-from onnxcompress.ir.model import Model, Variable
+from onnxcompress.ir.model import Constant, Model, Variable
+from onnxcompress.ir.to_proto import export_model, store_inside
 from onnxcompress.quantization.histogram import Histogram
+from onnxcompress.runtime.loading import session_of
 from onnxcompress.runtime.session import Session, SessionSettings
+
+_DAMAGED = (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile, zlib.error)
 
 BATCH_BYTES = 48 << 20
 """Bytes of watched tensors that one batch may produce; a single sample may exceed it."""
@@ -59,7 +66,8 @@ class CalibrationTable:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
             draft.replace(path)
         except OSError as fault:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):  # it is not there, nor is perhaps its folder
+                draft.unlink()
             raise OutputError(f"{path}: cannot be written: {fault.strerror}") from fault
 
     @classmethod
@@ -70,27 +78,32 @@ class CalibrationTable:
             DataError: the file is missing or is no calibration table.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 table = cls(str(arrays["model"]), str(arrays["data"]))
                 for index, name in enumerate(arrays["tensors"]):
                     exponent, first = (int(value) for value in arrays[f"bins_{index}"])
                     low, high = (float(value) for value in arrays[f"range_{index}"])
                     counts = arrays[f"counts_{index}"].astype(np.int64)
                     table.histograms[str(name)] = Histogram(exponent, first, counts, low, high)
-        except (OSError, KeyError, ValueError) as fault:
+        except _DAMAGED as fault:
             raise DataError(f"{path}: not a calibration table: {fault}") from fault
         return table
 
 
 def fingerprint(model: Model) -> str:
-    """SHA-256 of the model's nodes and weights."""
+    """SHA-256 of what the model computes: its nodes, weights, opsets and functions."""
     digest = hashlib.sha256()
-    for _, node in model.nodes():
-        digest.update(repr(node).encode())
-        digest.update(repr(sorted(node.attrs)).encode())
-    for constant in model.constants():
-        digest.update(f"{constant.name}{constant.dtype}{constant.shape}".encode())
-        digest.update(np.ascontiguousarray(constant.values).tobytes())
+
+    def digested(constant: Constant) -> onnx.TensorProto:
+        if constant.dtype.kind == "O":
+            return store_inside(constant)
+        digest.update(np.ascontiguousarray(constant.values).reshape(-1).view(np.uint8).data)
+        onnx_type = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
+        return onnx.TensorProto(name=constant.name, dims=constant.shape, data_type=onnx_type)
+
+    proto = export_model(model, digested)
+    proto.ClearField("metadata_props")
+    digest.update(proto.SerializeToString(deterministic=True))
     return digest.hexdigest()
 
 
@@ -99,7 +112,7 @@ def watch(model: Model, tensors: Sequence[str]) -> Session:
     watched = clone(model)
     present = {output.name for output in watched.graph.outputs}
     watched.graph.outputs += [Variable(name) for name in tensors if name not in present]
-    return Session(io.to_bytes(watched), SessionSettings(prepack=False))
+    return session_of(watched, SessionSettings(prepack=False))
 
 
 def gather(
@@ -128,10 +141,11 @@ def gather(
     histograms = {name: Histogram() for name in tensors}
     done = 0
     for batch in data.batches(max(1, BATCH_BYTES // max(bytes_per_sample, 1))):
-        outputs = session.run(batch.feeds, computed)
+        outputs = session.run(batch.feeds, computed) if computed else {}
         for name, histogram in histograms.items():
             try:
-                histogram.add(batch.feeds[name] if name in batch.feeds else outputs[name])
+                # Taken out one by one: a batch must not outlive its turn beside the next one's.
+                histogram.add(batch.feeds[name] if name in inputs else outputs.pop(name))
             except DataError as fault:
                 raise DataError(f"tensor {name!r} {fault}") from fault
         done += batch.count

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from onnxcompress.data.dataset import Dataset
-from onnxcompress.data.synthetic import synthetic_dataset
-from onnxcompress.errors import DataError
+from onnxcompress.errors import DataError, SessionError
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model, Node
 from onnxcompress.pass_base import TensorType
 from onnxcompress.quantization.observers import Observer, Range
-from onnxcompress.runtime.calibration import CalibrationTable, Progress, fingerprint, gather, watch
+from onnxcompress.runtime import check
+from onnxcompress.runtime.calibration import (
+    BATCH_BYTES,
+    CalibrationTable,
+    Progress,
+    fingerprint,
+    gather,
+    watch,
+)
 from onnxcompress.runtime.evaluate import evaluate
+from onnxcompress.runtime.made_up import made_up_samples
 from onnxcompress.runtime.session import Session, SessionSettings
 from onnxcompress.target import Target, detect_target
 
@@ -46,11 +55,17 @@ class RuntimeContext:
         self._tables: dict[str, CalibrationTable] = {}
 
     def sample(self, model: Model) -> Dataset:
-        """One sample for this model: the first of the data, or a made-up one."""
+        """What one run of this model is fed: the first of the data, or something made up.
+
+        One sample, or a whole batch where the model fixes its size: copies would show less.
+        """
+        firsts = {tensor.shape[0] for tensor in model.graph.inputs if tensor.shape}
+        first = firsts.pop() if len(firsts) == 1 else 1
+        count = first if isinstance(first, int) and first > 0 else 1
         if self.data is not None:
-            return self.data.take([0])
+            return self.data.take(range(min(count, len(self.data))))
         session = Session(io.to_bytes(model), SessionSettings(optimize=False, prepack=False))
-        return synthetic_dataset(session.inputs, 1, seed=0)
+        return made_up_samples(session, count, seed=0)
 
     def evaluate(self, model: Model, nodes: Sequence[Node]) -> Mapping[str, np.ndarray]:
         """See `pass_base.Context.evaluate`."""
@@ -58,19 +73,30 @@ class RuntimeContext:
 
     def types(self, model: Model) -> Mapping[str, TensorType]:
         """See `pass_base.Context.types`."""
+        if model.weight_bytes > check.MAX_RUN_BYTES:
+            return {}
         key = fingerprint(model)
         if key not in self._types:
-            tensors = [
-                tensor.name for node in model.graph.nodes for tensor in node.outputs if tensor.name
-            ]
-            batch = next(self.sample(model).batches(1))
-            values = {**watch(model, tensors).run(batch.feeds), **batch.feeds}
-            self._types[key] = {
-                name: TensorType(value.dtype, value.shape)
-                for name, value in values.items()
-                if isinstance(value, np.ndarray)
-            }
+            self._types[key] = self._observed_types(model)
         return self._types[key]
+
+    def _observed_types(self, model: Model) -> Mapping[str, TensorType]:
+        outputs = [tensor for node in model.graph.nodes for tensor in node.outputs if tensor.name]
+        try:
+            batch = next(self.sample(model).batches(1))
+            values = watch(model, [tensor.name for tensor in outputs]).run(batch.feeds)
+        except (SessionError, DataError):
+            if self.data is not None:
+                raise
+            return {}
+        # What is no tensor comes as an array of objects; strings do too, but the model says so.
+        shapeless = {name for name, value in values.items() if value.dtype == object}
+        shapeless -= {tensor.name for tensor in outputs if tensor.dtype == object}
+        return {
+            name: TensorType(value.dtype, value.shape)
+            for name, value in {**values, **batch.feeds}.items()
+            if name not in shapeless
+        }
 
     def ranges(
         self, model: Model, tensors: Sequence[str], observer: Observer
@@ -85,7 +111,10 @@ class RuntimeContext:
         missing = [name for name in dict.fromkeys(tensors) if name not in table.histograms]
         if missing:
             types = self.types(model)
-            size = sum(int(np.prod(types[name].shape)) * 4 for name in missing)
+            if types:
+                size = sum(4 * math.prod(types[name].shape) for name in missing if name in types)
+            else:
+                size = BATCH_BYTES  # unknown, so one sample at a time
             table.histograms |= gather(
                 model, missing, self.data, bytes_per_sample=size, progress=self._progress
             )

@@ -35,7 +35,15 @@ def evaluate(model: Model, nodes: Sequence[Node]) -> Mapping[str, np.ndarray]:
     for node in nodes:
         inputs, outputs = map(copy, node.inputs), map(copy, node.outputs)
         graph.nodes.append(
-            Node(node.op, node.name, node.attrs, list(inputs), list(outputs), node.domain)
+            Node(
+                node.op,
+                node.name,
+                node.attrs,
+                list(inputs),
+                list(outputs),
+                node.domain,
+                node.envelope,
+            )
         )
         graph.outputs += [copies[output] for output in node.outputs if output.name]
     part = Model(graph, model.envelope)

@@ -40,7 +40,7 @@ def benchmark(
         OnnxCompressError: a model or the data is not usable.
     """
     baseline, *others = (Path(model) for model in models)
-    samples = load_samples(data, Session(baseline).inputs, calibrating=False, seed=seed)
+    samples = load_samples(data, Session(baseline), calibrating=False, seed=seed)
     judge = Judge(
         baseline,
         samples.evaluation,

@@ -22,6 +22,7 @@ from onnxcompress.passes import (
     QuantizeWeights,
     RemoveNoOps,
     RemoveUnused,
+    UnfuseSkipNorm,
 )
 from onnxcompress.quantization.observers import Observer
 from onnxcompress.recipe import Recipe
@@ -34,6 +35,7 @@ CLEAN_UP: tuple[Pass, ...] = (
     FoldAffine(),
     MergeDuplicates(),
     MergeMatMuls(),
+    UnfuseSkipNorm(),
     RemoveUnused(),
 )
 """The exact passes that every candidate starts from."""
@@ -119,26 +121,43 @@ def _for_size(traits: Traits) -> str | None:
     return None if traits.goal is Goal.SIZE else "saves bytes, not time (--goal size tries it)"
 
 
-_CONV_ONLY = QuantizeStatic(
-    overrides=(Override(None, op_types=("MatMul", "Gemm")),),
+_NO_PRODUCTS = Override(None, op_types=("MatMul", "Gemm"))
+_TABLES_ONLY = QuantizeWeights(
+    overrides=(Override(None, op_types=tuple(WEIGHTED_OPS)),),
 )
 
+
+def _static(*passes: Pass) -> Recipe:
+    """A static recipe; what it cannot reach, the embedding tables, becomes int8 rows."""
+    return Recipe((*passes, _TABLES_ONLY))
+
+
 CANDIDATES: tuple[Candidate, ...] = (
-    Candidate(name="static-int8", recipe=Recipe.of([QuantizeStatic()]), unfit=_needs_data),
+    Candidate(name="static-int8", recipe=_static(QuantizeStatic()), unfit=_needs_data),
     Candidate(
         name="static-int8-percentile",
-        recipe=Recipe.of([QuantizeStatic(observer=Observer.PERCENTILE)]),
+        recipe=_static(QuantizeStatic(observer=Observer.PERCENTILE)),
         unfit=_needs_convolutions,
     ),
     Candidate(
         name="static-int8-mse",
-        recipe=Recipe.of([QuantizeStatic(observer=Observer.MSE)]),
+        recipe=_static(QuantizeStatic(observer=Observer.MSE)),
+        unfit=_needs_convolutions,
+    ),
+    Candidate(
+        name="static-int8-float-1",
+        recipe=_static(QuantizeStatic(float_prefix=1)),
+        unfit=_needs_convolutions,
+    ),
+    Candidate(
+        name="static-int8-float-2",
+        recipe=_static(QuantizeStatic(float_prefix=2)),
         unfit=_needs_convolutions,
     ),
     Candidate(name="dynamic-int8", recipe=Recipe.of([QuantizeDynamic()]), unfit=_needs_products),
     Candidate(
         name="static-dynamic-int8",
-        recipe=Recipe.of([_CONV_ONLY, QuantizeDynamic()]),
+        recipe=Recipe.of([QuantizeStatic(overrides=(_NO_PRODUCTS,)), QuantizeDynamic()]),
         unfit=_needs_both,
     ),
     Candidate(name="weights-int8", recipe=Recipe.of([QuantizeWeights()]), unfit=_for_size),

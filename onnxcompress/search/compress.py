@@ -4,39 +4,35 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from onnxcompress.errors import OnnxCompressError, OutputError
+from onnxcompress.errors import OutputError, SessionError
 from onnxcompress.ir import io
-from onnxcompress.ir.clone import clone
 from onnxcompress.ir.model import Model
 from onnxcompress.measure.environment import environment
 from onnxcompress.measure.metrics import resolve_metric
-from onnxcompress.pass_base import PassReport
-from onnxcompress.pass_manager import OnError, PassManager
 from onnxcompress.progress import Progress, Silent
 from onnxcompress.recipe import Recipe
 from onnxcompress.report.schema import (
     SCHEMA_VERSION,
-    CandidateReport,
     CompressReport,
     ModelReport,
-    Status,
 )
 from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.runtime.session import Session
-from onnxcompress.search.candidates import CANDIDATES, CLEAN_UP, CLEANED, Goal, traits_of
-from onnxcompress.search.choice import Choice, choose
+from onnxcompress.search.candidates import CLEANED, Goal
+from onnxcompress.search.choice import choose
+from onnxcompress.search.draft import RECIPE, Draft, by_recipe, by_search
 from onnxcompress.search.judge import Judge
 from onnxcompress.search.samples import load_samples
 from onnxcompress.target import Target
 
-RECIPE = "recipe"
-"""The candidate that a given recipe makes."""
+UNCHANGED = "unchanged"
+"""The original itself, where even cleaning it up costs more than the budget."""
 
 
 def compress(
@@ -90,7 +86,7 @@ def compress(
     progress = progress or Silent()
     io.check_writable(output, source)
     loaded = io.load(source)
-    samples = load_samples(data, Session(source).inputs, calibrating=True, seed=seed)
+    samples = load_samples(data, Session(source), calibrating=True, seed=seed)
     judged_by = resolve_metric(metric) if metric else None
     context = RuntimeContext(
         samples.calibration,
@@ -108,23 +104,21 @@ def compress(
     )
     with tempfile.TemporaryDirectory(prefix="onnxcompress-") as folder:
         if recipe is not None:
-            drafts = [_by_recipe(loaded, recipe, context, Path(folder))]
+            drafts = [by_recipe(loaded, recipe, context, Path(folder))]
         else:
-            drafts = list(_by_search(loaded, context, goal, Path(folder), progress))
-        built = [draft for draft in drafts if draft.path is not None]
+            drafts = list(by_search(loaded, context, goal, Path(folder), progress))
+        built = [draft for draft in drafts if _runs(draft, judge)]
         latencies = judge.latencies([draft.path for draft in built if draft.path])
         baseline = judge.report(source, "original", latencies[0])
         for draft, latency in zip(built, latencies[1:], strict=True):
-            assert draft.path is not None
+            assert draft.path is not None  # see _runs
             draft.measured = judge.report(draft.path, draft.name, latency)
-        choice = choose(
-            baseline,
-            {d.name: d.measured for d in built if d.measured},
-            max_drop,
-            goal,
-            fallback=RECIPE if recipe else CLEANED,
-        )
-        chosen = next(draft for draft in built if draft.name == choice.name)
+        fallback = RECIPE
+        if recipe is None:
+            fallback = _fallback(drafts, loaded, source, baseline, max_drop)
+        measured = {draft.name: draft.measured for draft in drafts if draft.measured}
+        choice = choose(baseline, measured, max_drop, goal, fallback=fallback)
+        chosen = next(draft for draft in drafts if draft.name == choice.name)
         assert chosen.model is not None and chosen.path is not None
         written = _write(chosen.model, output, chosen.path, judge)
     return CompressReport(
@@ -142,84 +136,38 @@ def compress(
         environment=environment(threads),
         baseline=baseline,
         candidates=tuple(draft.report(choice) for draft in drafts),
-        notes=_notes(samples.report.caveat, chosen.measured, max_drop),
+        notes=_notes(samples.report.caveat, chosen, max_drop),
     )
 
 
-@dataclass
-class _Draft:
-    """A candidate on its way: built, saved, measured."""
-
-    name: str
-    recipe: Recipe
-    passes: tuple[PassReport, ...] = ()
-    failure: str | None = None
-    unfit: str | None = None
-    model: Model | None = None
-    path: Path | None = None
-    measured: ModelReport | None = None
-
-    def report(self, choice: Choice) -> CandidateReport:
-        if self.unfit is not None:
-            status, reason = Status.NOT_TRIED, self.unfit
-        elif self.failure is not None:
-            status, reason = Status.FAILED, self.failure
-        else:
-            status, reason = choice.statuses[self.name]
-        return CandidateReport(
-            name=self.name,
-            status=status,
-            reason=reason,
-            recipe=self.recipe.dump(),
-            passes=self.passes,
-            model=self.measured,
-        )
+def _runs(draft: Draft, judge: Judge) -> bool:
+    """Whether a candidate was built and runs on every sample; a recipe must."""
+    if draft.path is None:
+        return False
+    try:
+        judge.score(draft.path, draft.name)
+    except SessionError as fault:
+        if draft.name == RECIPE:
+            raise
+        draft.failure = str(fault)
+        return False
+    return True
 
 
-def _by_recipe(model: Model, recipe: Recipe, context: RuntimeContext, folder: Path) -> _Draft:
-    """Runs a given recipe; a failing pass is the caller's to know."""
-    draft = _Draft(RECIPE, recipe, model=clone(model))
-    assert draft.model is not None
-    draft.passes = tuple(PassManager(recipe.passes).run(draft.model, context))
-    _save_draft(draft, folder)
-    return draft
+def _fallback(
+    drafts: list[Draft], model: Model, source: Path, baseline: ModelReport, max_drop: float
+) -> str:
+    """What to write if nothing is better: the cleaned original, if that itself holds the budget.
 
-
-def _by_search(
-    model: Model, context: RuntimeContext, goal: Goal, folder: Path, progress: Progress
-) -> Iterator[_Draft]:
-    """Cleans the model up, then builds each candidate that fits it from the cleaned one."""
-    traits = traits_of(model, has_data=context.data is not None, goal=goal)
-    advance = progress.stage("Building candidates")
-    cleaned = _Draft(CLEANED, Recipe(CLEAN_UP), model=clone(model))
-    assert cleaned.model is not None
-    manager = PassManager(CLEAN_UP, on_error=OnError.SKIP)
-    cleaned.passes = tuple(manager.run(cleaned.model, context))
-    _save_draft(cleaned, folder)
-    yield cleaned
-    for done, candidate in enumerate(CANDIDATES, 1):
-        recipe = Recipe((*CLEAN_UP, *candidate.recipe.passes))
-        draft = _Draft(candidate.name, recipe, unfit=candidate.unfit(traits))
-        if draft.unfit is None:
-            draft.model = clone(cleaned.model)
-            try:
-                reports = PassManager(candidate.recipe.passes).run(draft.model, context)
-                draft.passes = (*cleaned.passes, *reports)
-                if any(report.modified for report in reports):
-                    _save_draft(draft, folder)
-                else:
-                    draft.unfit = "its passes found nothing to change"
-            except OnnxCompressError as fault:
-                draft.failure = str(fault)
-        advance(done, len(CANDIDATES))
-        yield draft
-
-
-def _save_draft(draft: _Draft, folder: Path) -> None:
-    assert draft.model is not None
-    path = folder / f"{draft.name}.onnx"
-    io.save(draft.model, path)
-    draft.path = path
+    Exact passes still round differently, and some models turn that into another answer.
+    """
+    cleaned = next(draft for draft in drafts if draft.name == CLEANED)
+    if cleaned.measured is not None and cleaned.measured.score.drop <= max_drop:
+        return CLEANED
+    unchanged = Draft(UNCHANGED, Recipe(()), model=model, path=source)
+    unchanged.measured = replace(baseline, name=UNCHANGED)
+    drafts.append(unchanged)
+    return UNCHANGED
 
 
 def _write(model: Model, output: Path, measured: Path, judge: Judge) -> Sequence[Path]:
@@ -238,16 +186,20 @@ def _write(model: Model, output: Path, measured: Path, judge: Judge) -> Sequence
     return written
 
 
-def _notes(caveat: str | None, chosen: ModelReport | None, max_drop: float) -> tuple[str, ...]:
+def _notes(caveat: str | None, chosen: Draft, max_drop: float) -> tuple[str, ...]:
+    """What the reader should know before relying on the numbers."""
     notes = [caveat] if caveat else []
-    if chosen is not None and chosen.score.drop <= max_drop < chosen.score.drop_interval[1]:
+    assert chosen.measured is not None and chosen.model is not None
+    worst = chosen.measured.score.drop_interval[1]
+    if chosen.measured.score.drop <= max_drop < worst:
         notes.append(
-            f"the drop may be as large as {chosen.score.drop_interval[1]:.4g} (95 % interval), over "
-            f"the budget of {max_drop:.4g}; more samples would tell"
+            f"the drop may be as large as {worst:.4g} (95 % interval), over the budget of "
+            f"{max_drop:.4g}; more samples would tell"
         )
-    if chosen is not None and chosen.surviving_qdq:
-        names = ", ".join(chosen.surviving_qdq[:3])
-        more = len(chosen.surviving_qdq) - 3
-        names += f" and {more} more" if more > 0 else ""
-        notes.append(f"onnxruntime does not fuse these into integer kernels: {names}")
+    entrances = {node.name for tensor in chosen.model.graph.inputs for node in tensor.outputs}
+    unfused = [name for name in chosen.measured.surviving_qdq if name not in entrances]
+    if unfused:
+        more = f" and {len(unfused) - 3} more" if len(unfused) > 3 else ""
+        names = ", ".join(unfused[:3])
+        notes.append(f"onnxruntime does not fuse these into integer kernels: {names}{more}")
     return tuple(notes)

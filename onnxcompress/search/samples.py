@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import load_dataset
-from onnxcompress.data.synthetic import synthetic_dataset
 from onnxcompress.report.schema import DataReport
-from onnxcompress.runtime.session import TensorSignature
+from onnxcompress.runtime.made_up import made_up_samples
+from onnxcompress.runtime.session import Session
 
 MADE_UP_SAMPLES = 8
 _CALIBRATION_SHARE = 4  # a quarter calibrates, the rest judges
@@ -31,14 +31,12 @@ class Samples:
     report: DataReport
 
 
-def load_samples(
-    source: str | None, signature: tuple[TensorSignature, ...], *, calibrating: bool, seed: int
-) -> Samples:
+def load_samples(source: str | None, session: Session, *, calibrating: bool, seed: int) -> Samples:
     """Reads the data, or makes samples from the model's inputs if there is none.
 
     Args:
         source: what `--data` names.
-        signature: the model's inputs.
+        session: the model.
         calibrating: whether a part is wanted for calibration.
         seed: of the split and of made-up samples.
 
@@ -46,7 +44,7 @@ def load_samples(
         DataError: the data do not fit the model.
     """
     if source is None:
-        made_up = synthetic_dataset(signature, MADE_UP_SAMPLES, seed)
+        made_up = made_up_samples(session, MADE_UP_SAMPLES, seed)
         caveat = (
             "no data was given: samples were made up from the model's inputs, so the accuracy "
             "figures say that the model runs, and little more"
@@ -56,7 +54,7 @@ def load_samples(
             evaluation=made_up,
             report=_report(None, made_up, calibration=0, caveat=caveat),
         )
-    data = load_dataset(source, signature)
+    data = load_dataset(source, session.inputs)
     if not calibrating:
         return Samples(
             calibration=None,

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from onnxcompress.passes import RemoveUnused
+from tests.helpers import exported, ops, parse
+
+from .support import apply_exact
+
+X = {"x": np.float32([1, -2])}
+
+
+def test_chains_that_lead_nowhere_and_their_weights() -> None:
+    model = parse("""g (float[2] x) => (float[2] y)
+      <float[2] used = {1, 2}, float[2] dead = {3, 4}, float[2] lost = {5, 6}> {
+      a = Add(x, dead)  b = Exp(a)  c, d = Split <num_outputs = 2> (b)  y = Add(x, used) }""")
+    report = apply_exact(RemoveUnused(), model, X)
+    assert ops(model) == ["Add"]
+    assert [tensor.name for tensor in exported(model).graph.initializer] == ["used"]
+    assert report.nodes_before == 4
+
+
+def test_one_read_output_of_several_keeps_the_node() -> None:
+    model = parse("""g (float[2] x) => (float[1] y) { a, b = Split <num_outputs = 2> (x)
+      y = Neg(b) }""")
+    assert not apply_exact(RemoveUnused(), model, X).modified
+
+
+def test_graph_inputs_stay() -> None:
+    model = parse("g (float[2] x, float[2] extra) => (float[2] y) { a = Neg(extra)  y = Neg(x) }")
+    apply_exact(RemoveUnused(), model, {**X, "extra": X["x"]})
+    assert [tensor.name for tensor in model.graph.inputs] == ["x", "extra"]
+
+
+@pytest.mark.parametrize("choice", [True, False])
+def test_inside_branches(choice: bool) -> None:
+    model = parse("""g (float[2] x, bool c) => (float[2] y) <float[2] w = {1, 2}> {
+      o = Exp(x)
+      y = If (c) <
+        then_branch = t () => (float[2] r) { k = Neg(o)  r = Neg(x) },
+        else_branch = e () => (float[2] s) { s = Add(x, w) }> }""")
+    apply_exact(RemoveUnused(), model, {**X, "c": np.array(choice)})
+    assert sorted(ops(model)) == ["Add", "If", "Neg"]
+
+
+def test_an_unused_if_takes_what_its_nested_bodies_read_with_it() -> None:
+    model = parse("""g (float[2] x, bool c) => (float[2] y) <float[2] w = {1, 2}> {
+      p = Exp(x)  q = Abs(x)
+      z = If (c) <
+        then_branch = t () => (float[2] r) {
+          r = If (c) <
+            then_branch = tt () => (float[2] rr) { rr = Add(p, w) },
+            else_branch = te () => (float[2] rs) { rs = Identity(q) }> },
+        else_branch = e () => (float[2] s) { s = Identity(p) }>
+      y = Neg(x) }""")
+    apply_exact(RemoveUnused(), model, {**X, "c": np.array(True)})
+    assert ops(model) == ["Neg"]
+    assert not exported(model).graph.initializer

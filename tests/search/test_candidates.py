@@ -1,0 +1,59 @@
+"""Which candidates are tried on which models."""
+
+from __future__ import annotations
+
+import onnx.parser
+
+from onnxcompress.ir.from_proto import import_model
+from onnxcompress.search.candidates import CANDIDATES, CLEAN_UP, Goal, Traits, traits_of
+
+MODEL = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[1,1,4,4] x) => (float[1,2] y)
+<float[1,1,2,2] w = {1, 2, 3, 4}, float[9,2] v = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9}>
+{ c = Conv(x, w)  f = Flatten(c)  y = MatMul(f, v) }
+"""
+
+
+def traits(
+    convolutions: int = 0, products: int = 0, *, data: bool = True, goal: Goal = Goal.SPEED
+) -> Traits:
+    return Traits(
+        convolution_weights=convolutions, product_weights=products, has_data=data, goal=goal
+    )
+
+
+def tried(given: Traits) -> set[str]:
+    return {candidate.name for candidate in CANDIDATES if candidate.unfit(given) is None}
+
+
+def test_traits_count_weights() -> None:
+    model = import_model(onnx.parser.parse_model(MODEL))
+    found = traits_of(model, has_data=True, goal=Goal.SPEED)
+    assert found == traits(4, 18)
+
+
+def test_transformers_try_dynamic_and_one_static() -> None:
+    assert tried(traits(products=10)) == {"static-int8", "dynamic-int8"}
+
+
+def test_nothing_static_without_data() -> None:
+    assert tried(traits(10, 10, data=False)) == {"dynamic-int8"}
+    assert tried(traits(10, 0, data=False)) == set()
+
+
+def test_convolutions_try_every_range_and_float_starts() -> None:
+    names = tried(traits(convolutions=10))
+    assert {"static-int8-percentile", "static-int8-mse", "static-int8-float-1"} <= names
+    assert "dynamic-int8" not in names
+
+
+def test_size_also_tries_weights_alone() -> None:
+    assert "weights-int8" in tried(traits(10, 10, goal=Goal.SIZE))
+    assert "weights-int8" not in tried(traits(10, 10))
+
+
+def test_candidates_have_names_of_their_own_and_clean_up_is_exact() -> None:
+    names = [candidate.name for candidate in CANDIDATES]
+    assert len(set(names)) == len(names)
+    assert all(each.exact for each in CLEAN_UP)
