@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import ClassVar, Protocol, Self
@@ -51,6 +51,13 @@ class Context(Protocol):
         self, model: Model, tensors: Sequence[str], observer: Observer
     ) -> Mapping[str, Range]:
         """The range of each named float tensor of the main graph over the calibration data."""
+        ...
+
+    def activations(self, model: Model, tensors: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """The named tensors of the main graph over the calibration data, batch by batch.
+
+        Nothing is kept: a pass sums up what it needs, in memory that does not grow with the data.
+        """
         ...
 
 

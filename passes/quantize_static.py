@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnxcompress.ir.edit import Editor
-from onnxcompress.ir.model import Model, Node, Tensor
+from onnxcompress.ir.model import STANDARD, Model, Node, Tensor
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 from onnxcompress.qdq.kernels import ROLES, WEIGHTED, Role
 from onnxcompress.qdq.placement import Placement, data_inputs, place
@@ -43,8 +43,8 @@ class QuantizeStatic(Pass):
     For convolutional networks. Weights are int8 with one scale for each output channel, biases
     int32, activations 8 bits in the range seen in the calibration data. Q and DQ stand where
     onnxruntime fuses them into integer kernels, and nowhere else: products of matrices give float
-    outputs, residual additions and pooling join only between integer nodes, Relu and Clip vanish into the
-    range after them.
+    outputs, residual additions and pooling join only between integer nodes, Relu and Clip vanish
+    into the range after them.
 
     Attributes:
         observer: how a range is chosen from what was seen.
@@ -117,4 +117,5 @@ class QuantizeStatic(Pass):
 
 def _weighted_nodes(model: Model) -> list[Node]:
     """The nodes of the main graph that multiply by a weight, in execution order."""
-    return [n for n in model.graph.nodes if not n.domain and ROLES.get(n.op) in WEIGHTED]
+    weighted = [node for node in model.graph.nodes if ROLES.get(node.op) in WEIGHTED]
+    return [node for node in weighted if node.domain in STANDARD]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.subjects.errors import SubjectError
+from benchmarks.subjects.errors import MissingFileError, SubjectError
 from benchmarks.subjects.fetch import fetch
 from benchmarks.subjects.subject import Subject
 from benchmarks.subjects.table import SUBJECTS
@@ -90,6 +90,11 @@ def _fetch(subject: Subject, options: argparse.Namespace) -> int:
             force=options.force,
             say=lambda line: print(line, flush=True),
         )
+    except MissingFileError as error:
+        if options.names:
+            return _fail(str(error))
+        # Who asks for all means all that there are the files for.
+        print(f"left out: {error}")
     except SubjectError as error:
         return _fail(str(error))
     return 0

@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class SubjectError(Exception):
     """A subject cannot be fetched; the message is one line that says why and what to do."""
+
+
+class MissingFileError(SubjectError):
+    """A file that no package ships is not where it was looked for."""

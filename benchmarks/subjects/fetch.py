@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.subjects import archive, evaluate
-from benchmarks.subjects.errors import SubjectError
+from benchmarks.subjects.errors import MissingFileError, SubjectError
 from benchmarks.subjects.subject import Sources, Split, Subject
 
 MODEL = "model.onnx"
@@ -64,7 +64,7 @@ def find_shared(subject: Subject, shared: Path | None) -> dict[str, Path]:
     for name in subject.shared:
         if shared is None or not (shared / name).exists():
             looked = "no package holds" if shared is None else f"is not in {shared}"
-            raise SubjectError(
+            raise MissingFileError(
                 f"{subject.name} needs {name}, which {looked}: "
                 "pass the folder that holds it with --shared DIR"
             )

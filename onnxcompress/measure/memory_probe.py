@@ -55,10 +55,8 @@ def peak_resident_bytes() -> int:
         for line in status.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    memory = psutil.Process().memory_info()
-    if hasattr(memory, "peak_wset"):
-        return int(memory.peak_wset)
-    return _max_rss()
+    on_windows = getattr(psutil.Process().memory_info(), "peak_wset", None)
+    return _max_rss() if on_windows is None else int(on_windows)
 
 
 def _max_rss() -> int:

@@ -55,8 +55,10 @@ class Histogram:
         flat = values.reshape(-1)
         for start in range(0, flat.size, _CHUNK):
             # A power of two scales float32 exactly, so float32 arithmetic finds the right bin.
-            scaled = np.multiply(flat[start : start + _CHUNK], per_bin, dtype=np.float32)
+            chunk = flat[start : start + _CHUNK]
+            scaled = np.multiply(chunk, per_bin, dtype=np.float32)
             index = np.floor(scaled, out=scaled).astype(np.int64)
+            index[(scaled == 0) & (chunk < 0)] = -1  # too small for float32 once scaled
             index -= self.first
             self.counts += np.bincount(index, minlength=self.counts.size)
 

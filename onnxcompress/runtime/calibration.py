@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,40 +115,55 @@ def watch(model: Model, tensors: Sequence[str]) -> Session:
     return session_of(watched, SessionSettings(prepack=False))
 
 
-def gather(
+def stream(
     model: Model,
     tensors: Sequence[str],
     data: Dataset,
     *,
     bytes_per_sample: int,
     progress: Progress | None = None,
-) -> Mapping[str, Histogram]:
-    """Runs the data through the model once and counts the values of each named tensor.
+) -> Iterator[dict[str, np.ndarray]]:
+    """Runs the data through the model once and yields the named tensors, batch by batch.
 
     Args:
         model: what to run.
-        tensors: float tensors of the main graph.
+        tensors: tensors of the main graph, its inputs among them.
         data: batches of any shapes the model takes.
         bytes_per_sample: what the tensors take for one sample; sets the batch size.
         progress: told after each batch.
 
-    Raises:
-        DataError: a tensor holds NaN or infinite values; names it.
+    Yields:
+        Arrays by name; whoever takes one out and drops it frees its memory.
     """
     inputs = {tensor.name for tensor in model.graph.inputs}
     computed = [name for name in tensors if name not in inputs]
     session = watch(model, computed)
-    histograms = {name: Histogram() for name in tensors}
     done = 0
     for batch in data.batches(max(1, BATCH_BYTES // max(bytes_per_sample, 1))):
-        outputs = session.run(batch.feeds, computed) if computed else {}
-        for name, histogram in histograms.items():
-            try:
-                # Taken out one by one: a batch must not outlive its turn beside the next one's.
-                histogram.add(batch.feeds[name] if name in inputs else outputs.pop(name))
-            except DataError as fault:
-                raise DataError(f"tensor {name!r} {fault}") from fault
+        values = session.run(batch.feeds, computed) if computed else {}
+        values |= {name: batch.feeds[name] for name in tensors if name in inputs}
         done += batch.count
+        yield values
+        values.clear()  # a batch must not outlive its turn beside the next one's
         if progress:
             progress(done, len(data))
+
+
+def gather(tensors: Sequence[str], values: Iterable[dict[str, np.ndarray]]) -> dict[str, Histogram]:
+    """Counts the values of each named tensor.
+
+    Args:
+        tensors: float tensors.
+        values: batches as `stream` yields them.
+
+    Raises:
+        DataError: a tensor holds NaN or infinite values; names it.
+    """
+    histograms = {name: Histogram() for name in tensors}
+    for batch in values:
+        for name, histogram in histograms.items():
+            try:
+                histogram.add(batch.pop(name))
+            except DataError as fault:
+                raise DataError(f"tensor {name!r} {fault}") from fault
     return histograms

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from onnxcompress.runtime.calibration import (
     Progress,
     fingerprint,
     gather,
+    stream,
     watch,
 )
 from onnxcompress.runtime.evaluate import evaluate
@@ -102,31 +103,40 @@ class RuntimeContext:
         self, model: Model, tensors: Sequence[str], observer: Observer
     ) -> Mapping[str, Range]:
         """See `pass_base.Context.ranges`."""
-        if self.data is None:
-            raise DataError(
-                "activation ranges need calibration data; pass --data, or use a pass that needs "
-                "none, such as quantize-dynamic"
-            )
         table = self._table(model)
         missing = [name for name in dict.fromkeys(tensors) if name not in table.histograms]
         if missing:
-            types = self.types(model)
-            if types:
-                size = sum(4 * math.prod(types[name].shape) for name in missing if name in types)
-            else:
-                size = BATCH_BYTES  # unknown, so one sample at a time
-            table.histograms |= gather(
-                model, missing, self.data, bytes_per_sample=size, progress=self._progress
-            )
+            table.histograms |= gather(missing, self.activations(model, missing))
             if self._calibration:
                 table.save(self._calibration)
         return {name: observer.range(table.histograms[name]) for name in tensors}
 
+    def activations(self, model: Model, tensors: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """See `pass_base.Context.activations`."""
+        data = self._calibration_data()
+        types = self.types(model)
+        size = sum(4 * math.prod(types[name].shape) for name in tensors if name in types)
+        return stream(
+            model,
+            tensors,
+            data,
+            bytes_per_sample=size if types else BATCH_BYTES,  # unknown: one sample at a time
+            progress=self._progress,
+        )
+
+    def _calibration_data(self) -> Dataset:
+        if self.data is None:
+            raise DataError(
+                "activations need calibration data; pass --data, or use a pass that needs none, such as "
+                "quantize-dynamic"
+            )
+        return self.data
+
     def _table(self, model: Model) -> CalibrationTable:
-        assert self.data is not None
+        data = self._calibration_data()
         key = fingerprint(model)
         if key not in self._tables:
-            table = CalibrationTable(key, self.data.fingerprint())
+            table = CalibrationTable(key, data.fingerprint())
             if self._calibration and self._calibration.exists():
                 stored = CalibrationTable.load(self._calibration)
                 if (stored.model, stored.data) == (table.model, table.data):

@@ -267,11 +267,21 @@ def test_unknown_subject_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "error: no subject named 'lenet'; there are: sign\n"
 
 
-def test_one_failing_subject_does_not_stop_the_others(
+def test_who_asks_for_all_gets_what_can_be_had(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     needy = dataclasses.replace(SUBJECT, name="needy", shared=(SHARED,))
     arguments = ["fetch", "--cache", str(tmp_path), "--shared", str(tmp_path)]
+    assert main(arguments, subjects={"needy": needy, "sign": SUBJECT}) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["sign"]
+    assert capsys.readouterr().out.startswith(f"left out: needy needs {SHARED}")
+
+
+def test_one_failing_subject_does_not_stop_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needy = dataclasses.replace(SUBJECT, name="needy", shared=(SHARED,))
+    arguments = ["fetch", "needy", "sign", "--cache", str(tmp_path), "--shared", str(tmp_path)]
     assert main(arguments, subjects={"needy": needy, "sign": SUBJECT}) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["sign"]
     assert capsys.readouterr().err.startswith(f"error: needy needs {SHARED}")

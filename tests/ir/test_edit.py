@@ -251,3 +251,11 @@ def test_remove_initializer() -> None:
     edit.remove_initializer(model.graph, model.graph.initializers[0])
     assert edit.changes == [Change(Action.REMOVED, "spare", "initializer")]
     assert not exported(model).graph.initializer
+
+
+def test_new_values_are_frozen_with_the_edit() -> None:
+    values = np.float32([5, 5])
+    edit = Editor(parse(CHAIN))
+    edit.set_values(node(edit.model, "Mul_b"), 1, values)
+    with pytest.raises(ValueError, match="read-only"):
+        values[0] = 0

@@ -77,7 +77,8 @@ def test_a_matmul_with_bias_takes_factors_and_a_second_bias() -> None:
 
 def test_a_bias_of_higher_rank_keeps_the_ranks_of_the_result() -> None:
     model = model_of(
-        "g (float[N, 6] x) => (float[a, N, c] y) { h = MatMul(x, w)  i = Add(h, b)  y = Mul(i, v) }",
+        """g (float[N, 6] x) => (float[a, N, c] y) {
+          h = MatMul(x, w)  i = Add(h, b)  y = Mul(i, v) }""",
         w=normal(6, 4),
         b=normal(1, 1, 1),
         v=normal(4),
@@ -89,7 +90,8 @@ def test_a_bias_of_higher_rank_keeps_the_ranks_of_the_result() -> None:
 def test_the_values_are_those_of_float64() -> None:
     w, v = normal(4, 6, 3, 3), normal(4, 1, 1, seed=5)
     model = model_of(
-        "g (float[N, 6, H, K] x) => (float[N, 4, a, b] y) { [linear] h = Conv(x, w)  y = Div(h, v) }",
+        """g (float[N, 6, H, K] x) => (float[N, 4, a, b] y) {
+          [linear] h = Conv(x, w)  y = Div(h, v) }""",
         w=w,
         v=v,
     )
@@ -99,7 +101,8 @@ def test_the_values_are_those_of_float64() -> None:
 
 
 ATTENTION = """g (float[N, S, 8] x) => (float[N, 2, S, S] y)
-  <int64[4] heads = {0, 0, 2, 4}, float d = {0.5}, float[1] d_1 = {0.5}, float[1, 1, 1, 1] d_4 = {0.5}> {
+  <int64[4] heads = {0, 0, 2, 4}, float d = {0.5}, float[1] d_1 = {0.5},
+   float[1, 1, 1, 1] d_4 = {0.5}> {
   q = MatMul(x, wq)  qb = Add(q, bq)  qr = Reshape(qb, heads)
   qt = Transpose <perm = [0, 2, 1, 3]> (qr)
   k = MatMul(x, wk)  kr = Reshape(k, heads)  kt = Transpose <perm = [0, 2, 3, 1]> (kr)
@@ -173,7 +176,8 @@ def test_operands_that_are_no_channels(kind: str, shape: tuple[int, ...], reason
 
 def test_one_channel_that_broadcasting_widens() -> None:
     model = model_of(
-        "g (float[N, 6, H, K] x) => (float[N, 3, a, b] y) { h = Conv(x, w)  [affine] y = Mul(h, v) }",
+        """g (float[N, 6, H, K] x) => (float[N, 3, a, b] y) {
+          h = Conv(x, w)  [affine] y = Mul(h, v) }""",
         w=normal(1, 6, 1, 1),
         v=normal(3, 1, 1),
     )
@@ -196,9 +200,9 @@ def test_a_scalar_of_one_axis_may_widen_a_tensor_of_none() -> None:
     ("tail", "reason"),
     [
         ("[affine] y = Div(h, zero)", "its operand is not finite, or divides by zero"),
-        ("[affine] y = Mul(h, much)", "the folded weight of 'linear' would leave the range of float32"),
+        ("[affine] y = Mul(h, much)", "the folded weight of 'linear' would leave the range of"),
         ("[affine] y = Mul(h, inf)", "its operand is not finite, or divides by zero"),
-        ("k = Relu(h)  [affine] y = Mul(k, v)", "reads Relu, which is not linear with a stored weight"),
+        ("k = Relu(h)  [affine] y = Mul(k, v)", "reads Relu, which is not linear"),
         ("[affine] k = Mul(h, v)  y = Add(k, h)", "'h' has other readers"),
     ],
 )  # fmt: skip
@@ -212,7 +216,8 @@ def test_what_cannot_be_folded(tail: str, reason: str) -> None:
     )
     report = apply(FoldAffine(), model)
     assert not report.modified
-    assert reasons(report) == {"affine": reason}
+    assert list(reasons(report)) == ["affine"]
+    assert reasons(report)["affine"].startswith(reason)
 
 
 def test_operands_of_division_and_subtraction_have_sides() -> None:

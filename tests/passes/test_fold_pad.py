@@ -16,7 +16,8 @@ def _pads(*amounts: int) -> Array:
 
 
 def _conv(call: str, attributes: str = "") -> str:
-    return f"""g (float[N, 3, H, K] x) => (float[N, 4, a, b] y) <float zero = {{0}}, float five = {{5}}> {{
+    return f"""g (float[N, 3, H, K] x) => (float[N, 4, a, b] y)
+      <float zero = {{0}}, float five = {{5}}> {{
       [pad] t = {call}  [conv] y = Conv {attributes} (t, w) }}"""
 
 

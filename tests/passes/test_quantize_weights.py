@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxcompress.ir import io
-from onnxcompress.ir.model import Constant, Model
+from onnxcompress.ir.model import Constant
 from onnxcompress.pass_base import EXCLUDED, Override
 from onnxcompress.passes import MergeDuplicates, QuantizeWeights
 from onnxcompress.passes.quantize_weights import WeightGranularity

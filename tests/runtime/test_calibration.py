@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,13 @@ from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Model
 from onnxcompress.quantization.histogram import Histogram
 from onnxcompress.runtime import calibration
-from onnxcompress.runtime.calibration import CalibrationTable, fingerprint, gather, watch
+from onnxcompress.runtime.calibration import (
+    CalibrationTable,
+    Progress,
+    fingerprint,
+    stream,
+    watch,
+)
 from onnxcompress.runtime.session import Session
 from tests.helpers import node, parse, proto, reload
 
@@ -26,6 +32,18 @@ def _data(model: Model, *arrays: np.ndarray) -> Dataset:
     if len(arrays) == 1:
         return dataset_of({"x": arrays[0]}, signature)
     return Dataset([ArraysPart({"x": one}, signature, "part") for one in arrays], signature)
+
+
+def gather(
+    model: Model,
+    tensors: Sequence[str],
+    data: Dataset,
+    *,
+    bytes_per_sample: int,
+    progress: Progress | None = None,
+) -> dict[str, Histogram]:
+    values = stream(model, tensors, data, bytes_per_sample=bytes_per_sample, progress=progress)
+    return calibration.gather(tensors, values)
 
 
 def _as_tuple(histogram: Histogram) -> tuple[object, ...]:
@@ -201,3 +219,15 @@ def test_a_table_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="cannot be written"):
             CalibrationTable("m", "d").save(folder / "table.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_stream_yields_every_sample_once_in_order() -> None:
+    model = parse(TEXT)
+    batches = [
+        {name: value.copy() for name, value in batch.items()}
+        for batch in stream(model, ["h", "x"], _data(model, VALUES), bytes_per_sample=1)
+    ]
+    np.testing.assert_array_equal(np.concatenate([batch["x"] for batch in batches]), VALUES)
+    np.testing.assert_array_equal(
+        np.concatenate([batch["h"] for batch in batches]), VALUES * VALUES
+    )

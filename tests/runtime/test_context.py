@@ -113,7 +113,7 @@ def test_without_data_there_are_no_ranges() -> None:
     with pytest.raises(DataError) as caught:
         RuntimeContext().ranges(parse(TEXT), ["h"], Observer.MIN_MAX)
     assert str(caught.value) == (
-        "activation ranges need calibration data; pass --data, or use a pass that needs none, "
+        "activations need calibration data; pass --data, or use a pass that needs none, "
         "such as quantize-dynamic"
     )
 
