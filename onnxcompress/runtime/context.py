@@ -127,8 +127,8 @@ class RuntimeContext:
     def _calibration_data(self) -> Dataset:
         if self.data is None:
             raise DataError(
-                "activations need calibration data; pass --data, or use a pass that needs none, such as "
-                "quantize-dynamic"
+                "activations need calibration data; pass --data, or use a pass that needs none, "
+                "such as quantize-dynamic"
             )
         return self.data
 
