@@ -30,11 +30,11 @@ _NEVER = {
 class FoldConstants(Pass):
     """Add(2, 3)  ->  5, stored.
 
-    Whole chains are computed at once, by onnxruntime. A node whose results would take more than
-    `max_growth` bytes beyond the stored tensors that go with it stays as it is.
+    Whole chains are computed at once, by onnxruntime. What would make the file grow by more than
+    `max_growth` bytes in all, the stored tensors that go counted against it, stays as it is.
 
     Attributes:
-        max_growth: bytes that folding one node may add to the file.
+        max_growth: bytes that folding may add to the file.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -47,13 +47,18 @@ class FoldConstants(Pass):
         chain = self._chain(model, edit)
         values = _evaluate(model, chain, context)
         inside = set(chain)
+        grown = 0
         for node in reversed(chain):  # last first: what a folded node read is then unused
             readers = {o: [r for r in query.consumers(o) if r not in inside] for o in node.outputs}
             returned = any(model.is_output(output) for output in node.outputs)
             if not returned and not any(readers.values()):
                 continue
-            reason = "a graph returns its result" if returned else self._unfit(model, node, values)
+            reason = "a graph returns its result" if returned else _unfit(node, values)
             if reason is None:
+                growth = _added_bytes(node, values) - _freed_bytes(model, node)
+                reason = self._over_limit(node, grown, growth)
+            if reason is None:
+                grown += growth
                 for output in filter(readers.get, node.outputs):
                     constant = edit.constant(f"{output.name}_value", values[output])
                     _store(edit, output, constant, readers[output])
@@ -83,20 +88,27 @@ class FoldConstants(Pass):
                 chain.append(node)
         return chain
 
-    def _unfit(self, model: Model, node: Node, values: _Values) -> str | None:
-        """Why a node's results cannot be stored; None if they can."""
+    def _over_limit(self, node: Node, grown: int, growth: int) -> str | None:
         options = self.at(node)
         assert options is not None
-        results = [values.get(output) for output in node.outputs if output.outputs]
-        if not all(isinstance(result, np.ndarray) for result in results):
-            return "onnxruntime cannot compute it alone"
-        arrays = [result for result in results if result is not None]
-        if any(not _is_tensor(array) for array in arrays):
-            return "its result is no tensor"
-        growth = sum(array.nbytes for array in arrays) - _freed_bytes(model, node)
-        if growth > options.max_growth:
-            return f"would add {growth} bytes > max_growth={options.max_growth}"
-        return None
+        if growth <= 0 or grown + growth <= options.max_growth:
+            return None
+        before = f" to {grown}" if grown > 0 else ""
+        return f"would add {growth} bytes{before} > max_growth={options.max_growth}"
+
+
+def _unfit(node: Node, values: _Values) -> str | None:
+    """Why a node's results cannot be stored; None if they can."""
+    results = [values.get(output) for output in node.outputs if output.outputs]
+    if any(result is None for result in results):
+        return "onnxruntime cannot compute it alone"
+    if any(result is not None and not _is_tensor(result) for result in results):
+        return "its result is no tensor"
+    return None
+
+
+def _added_bytes(node: Node, values: _Values) -> int:
+    return sum(values[output].nbytes for output in node.outputs if output.outputs)
 
 
 def _evaluate(model: Model, chain: Sequence[Node], context: Context) -> _Values:

@@ -46,10 +46,8 @@ def test_search_writes_a_model_that_stock_onnxruntime_runs(
 ) -> None:
     output, report = tmp_path / "out.onnx", tmp_path / "report.json"
     before = MODEL.read_bytes()
-    code = cli.run(
-        ["compress", str(MODEL), "-o", str(output), "--data", str(data), "--max-drop", "5%"]
-        + ["--json", str(report)]
-    )
+    arguments = ["compress", MODEL, "-o", output, "--data", data, "--max-drop", "5%"]
+    code = cli.run([str(each) for each in [*arguments, "--json", report]])
     written = json.loads(report.read_text())
     assert code == (cli.DONE if written["improved"] else cli.NOTHING_BETTER)
     assert MODEL.read_bytes() == before
@@ -216,7 +214,7 @@ def test_output_folder_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_full_disk_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(descriptor: int) -> None:
+    def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(io.os, "fsync", full)

@@ -55,8 +55,9 @@ def test_python(text: str, folder: Path) -> None:
         assert (folder / "small.onnx").stat().st_size > 0
 
 
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("text", blocks("sh"))
-def test_commands(text: str, folder: Path) -> None:
+def test_commands(text: str) -> None:
     for line in text.splitlines():
         program, *arguments = shlex.split(line)
         assert program == "onnxcompress"

@@ -1,4 +1,4 @@
-"""Recipes: what they accept, what they refuse and how clearly, and that nothing is lost on the way."""
+"""Recipes: what they accept, what they refuse and how clearly, and that nothing is lost."""
 
 from __future__ import annotations
 

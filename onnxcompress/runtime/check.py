@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 EXACT_TOLERANCE = 1e-4
 """Largest difference allowed, relative to the output's largest magnitude."""
 
+HALF_TOLERANCE = 1e-2
+"""The same for outputs of 16 bits: a few units in the last place of float16 or bfloat16."""
+
 QUANTIZED_TOLERANCE = 0.05
 """The same for a model that already quantizes: a last-bit change may move a value one level."""
 
 MAX_RUN_BYTES = 700 << 20
-"""Models with more weights than this are checked by structure alone: they may be held twice, once
-by us and once by onnxruntime, and a pass over a model of any size should do with 2 GB of memory.
+"""Models with more weights than this, as floats, are checked by structure alone: they may be held
+twice, once by us and once by onnxruntime, which may also dequantize all of them before it uses the
+first; and passes over a model of any size should do with 2 GB of memory.
 """
 
 NOISE_MARGIN = 4
@@ -51,7 +55,7 @@ class RunCheck:
         self._outputs: Mapping[str, np.ndarray] = {}
         self._noise = 0.0
         self._unrunnable = ""
-        if model.weight_bytes > MAX_RUN_BYTES:
+        if _is_large(model):
             return
         try:
             feeds = next(context.sample(model).batches(1)).feeds
@@ -71,7 +75,7 @@ class RunCheck:
             ModelError: its outputs have other names or element types, or should be equal and are
                 not.
         """
-        if model.weight_bytes > MAX_RUN_BYTES:
+        if _is_large(model):
             return f"structure only: over {MAX_RUN_BYTES >> 20} MiB of weights"
         if self._feeds is None:
             if self._unrunnable:
@@ -94,11 +98,19 @@ class RunCheck:
 
     def _compare(self, model: Model, outputs: Mapping[str, np.ndarray]) -> float:
         quantized = bool(query.nodes(model, _QUANTIZERS))
-        limit = QUANTIZED_TOLERANCE if quantized else EXACT_TOLERANCE
+        halves = any(
+            value.dtype.itemsize == 2 and is_float(value.dtype) for value in outputs.values()
+        )
+        limit = HALF_TOLERANCE if halves else EXACT_TOLERANCE
+        limit = QUANTIZED_TOLERANCE if quantized else limit
         worst = _largest(self._outputs, outputs)
         if worst > max(limit, NOISE_MARGIN * self._noise):
             raise ModelError(f"outputs should stay equal but differ by {worst:.1e} (relative)")
         return worst
+
+
+def _is_large(model: Model) -> bool:
+    return 4 * model.parameters > MAX_RUN_BYTES
 
 
 def _run(

@@ -8,14 +8,10 @@ from typing import Any
 import numpy as np
 from onnx import numpy_helper
 
-from onnxcompress.clean import remove_unused
 from onnxcompress.data.loading import dataset_of
 from onnxcompress.ir import io
-from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.model import Constant, Model
-from onnxcompress.ir.sort import sort
-from onnxcompress.ir.verify import verify
 from onnxcompress.pass_base import Pass, PassReport
 from onnxcompress.pass_manager import PassManager
 from onnxcompress.runtime.context import RuntimeContext
@@ -61,16 +57,6 @@ def apply(
     again = PassManager([pass_]).run(model, context)[0]
     assert not again.modified, again.changes
     return report
-
-
-def apply_unchecked(pass_: Pass, model: Model) -> None:
-    """Runs one pass without comparing outputs: float16 rounds more than the manager allows."""
-    edit = Editor(model)
-    pass_.run(model, edit, RuntimeContext())
-    edit.finish()
-    remove_unused(model, edit)
-    sort(model.graph)
-    verify(model)
 
 
 def apply_exact(

@@ -10,7 +10,6 @@ from .support import (
     Array,
     apply,
     apply_exact,
-    apply_unchecked,
     model_of,
     normal,
     opset,
@@ -235,7 +234,7 @@ def test_float16() -> None:
     )
     feeds = {"x": normal(2, 6, 3, 3, dtype=np.float16)}
     before = outputs(model, feeds)
-    apply_unchecked(FoldBatchNorm(), model)
+    apply(FoldBatchNorm(), model)
     assert ops(model) == ["Conv"]
     scale = float(np.abs(before["y"]).max())
     np.testing.assert_allclose(outputs(model, feeds)["y"], before["y"], atol=0.004 * scale)

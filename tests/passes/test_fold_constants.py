@@ -3,6 +3,7 @@ import pytest
 
 from onnxcompress.ir.edit import Editor
 from onnxcompress.pass_base import EXCLUDED, Override
+from onnxcompress.pass_manager import PassManager
 from onnxcompress.passes import FoldConstants
 from onnxcompress.runtime.context import RuntimeContext
 from tests.helpers import ops, parse, run
@@ -196,3 +197,17 @@ def test_old_opsets() -> None:
     )
     apply_exact(FoldConstants(), model, X)
     assert ops(model) == ["Add"]
+
+
+def test_the_limit_holds_for_all_that_is_folded_together() -> None:
+    text = """g (float[N, 1000] x) => (float[N, 1000] y) {
+      n = Constant <value = int64[1] {1000}> ()
+      a = ConstantOfShape <value = float[1] {2}> (n)
+      b = ConstantOfShape <value = float[1] {3}> (n)
+      c = ConstantOfShape <value = float[1] {4}> (n)
+      h = Mul(x, a)  i = Mul(h, b)  y = Mul(i, c) }"""
+    model = parse(text)
+    (report,) = PassManager([FoldConstants(max_growth=9000)]).run(model)
+    assert ops(model).count("ConstantOfShape") == 1
+    (reason,) = reasons(report).values()
+    assert reason == "would add 3992 bytes to 8000 > max_growth=9000"
