@@ -52,6 +52,7 @@ class PassManager:
             PassError: a pass failed and `on_error` is STOP; names the pass and those before it.
         """
         context = context or RuntimeContext()
+        sort(model.graph)  # onnxruntime takes unsorted graphs; passes follow the node order
         check = RunCheck(model, context)
         reports: list[PassReport] = []
         for pass_ in self.passes:
