@@ -106,22 +106,23 @@ def measure(subject: Path, images: int) -> Rise:
         return run_in_child(calibrate, subject / "model.onnx", Path(folder)).value
 
 
-def markdown(rise: Rise) -> str:
-    """The result as a page."""
+def markdown(few: Rise, rise: Rise, command: str) -> str:
+    """The result as a page; `few` is the same on fewer images."""
     verdict = "below" if rise.above_bytes < LIMIT_BYTES else "NOT below"
     return f"""# Memory of percentile calibration
 
 {environment_line()}
-Made by `{command_line("calibration_memory")}`.
+Made by `{command}`.
 
 | | |
 |---|---:|
 | model | {SUBJECT}, 224x224 |
-| images | {rise.samples} |
 | float tensors watched | {rise.tensors}, {megabytes(rise.watched_bytes)} an image |
+| images | {rise.samples} |
 | process with the model loaded and run once | {megabytes(rise.baseline_bytes)} |
-| peak while calibrating | {megabytes(rise.peak_bytes)} |
+| peak while calibrating, that session still open | {megabytes(rise.peak_bytes)} |
 | **calibration above that** | **{megabytes(rise.above_bytes)}** |
+| the same with {few.samples} images | {megabytes(few.above_bytes)} |
 | seconds | {rise.seconds:.1f} |
 
 That is {verdict} the limit of {megabytes(LIMIT_BYTES)}. All values that were counted, kept at once
@@ -139,12 +140,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=default_cache(os.environ))
     parser.add_argument("--output", type=Path, default=RESULTS / "calibration_memory.md")
     options = parser.parse_args(arguments)
+    command = command_line("calibration_memory", arguments)
     try:
-        rise = measure(find_subject(options.cache, SUBJECT), options.images)
+        subject = find_subject(options.cache, SUBJECT)
+        rise = measure(subject, options.images)
+        few = measure(subject, max(1, options.images // 10))
     except (SubjectError, ChildError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    page = markdown(rise)
+    page = markdown(few, rise, command)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(page, encoding="utf-8")
     print(page)

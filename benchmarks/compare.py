@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=RESULTS / "compare.md")
     parser.add_argument("--json", type=Path, default=RESULTS / "compare.json")
     options = parser.parse_args(arguments)
-    command = command_line("compare", sys.argv[1:] if arguments is None else arguments)
+    command = command_line("compare", arguments)
     try:
         folders = [find_subject(options.cache, each) for each in options.subjects or SUBJECTS]
         done = []

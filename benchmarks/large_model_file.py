@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -24,13 +24,13 @@ class LargeModel:
         folder: where model.onnx and model.onnx.data lie.
         width: length of each row of x; each W is square.
         layers: how many there are.
-        factor_every: the first of each so many layers has a factor, the others have none.
+        factors: in how many layers, counted from the first, there is a factor.
     """
 
     folder: Path
     width: int
     layers: int
-    factor_every: int = 6
+    factors: int = 1
 
     @property
     def path(self) -> Path:
@@ -46,10 +46,6 @@ class LargeModel:
     def weight_bytes(self) -> int:
         """What the weights take."""
         return self.layers * 4 * self.width**2
-
-    def has_factor(self, layer: int) -> bool:
-        """Whether the layer's result is multiplied by `FACTOR`."""
-        return layer % self.factor_every == 0
 
     def bias(self, layer: int) -> np.ndarray:
         """The layer's bias; two layers each share their values, for clean-up to find."""
@@ -69,9 +65,10 @@ class LargeModel:
     def write(self) -> None:
         """Writes both files, a slice of a weight at a time."""
         rng = np.random.default_rng(1)
-        scale = np.float32((2 / self.width) ** 0.5)  # keeps the size of values through a Relu
         with self.data_path.open("wb") as file:
-            for _ in range(self.layers):
+            for layer in range(self.layers):
+                # Keeps values from growing or shrinking, as half of them end at the Relu.
+                scale = np.float32((2 / self.width) ** 0.5 / self._factor(layer))
                 for start in range(0, self.width, _ROWS_AT_ONCE):
                     shape = (min(_ROWS_AT_ONCE, self.width - start), self.width)
                     file.write((rng.standard_normal(shape, dtype=np.float32) * scale).tobytes())
@@ -84,6 +81,9 @@ class LargeModel:
         graph.node.append(helper.make_node("Identity", [tensor], [_OUTPUT]))
         opsets = [helper.make_opsetid("", _OPSET)]
         onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), self.path)
+
+    def _factor(self, layer: int) -> float:
+        return FACTOR if layer < self.factors else 1.0
 
     def _add_layer(self, graph: onnx.GraphProto, layer: int, source: str) -> str:
         weight, bias = f"weight_{layer}", f"bias_{layer}"
@@ -99,13 +99,13 @@ class LargeModel:
         stored.external_data.add(key="location", value=self.data_path.name)
         graph.initializer.append(numpy_helper.from_array(self.bias(layer), bias))
 
-        def add(op: str, *inputs: str, **attrs: float) -> str:
+        def add(op: str, *inputs: str, **attrs: Any) -> str:
             output = f"{op}_{layer}_{len(graph.node)}"
             graph.node.append(helper.make_node(op, inputs, [output], name=output, **attrs))
             return output
 
         tensor = add("Add", add("MatMul", source, weight), bias)
-        if self.has_factor(layer):
+        if self._factor(layer) != 1:
             half = add("Constant", value_float=FACTOR / 2)
             tensor = add("Mul", tensor, add("Add", half, half))
         return add("Identity", add("Relu", tensor))
@@ -118,7 +118,7 @@ class LargeModel:
             rounded: with weights rounded to int8, a scale for each column.
         """
         for layer in range(self.layers):
-            factor = np.float32(FACTOR if self.has_factor(layer) else 1)
+            factor = np.float32(self._factor(layer))
             weight = self.weight(layer) * factor
             if rounded:
                 scale = np.abs(weight).max(axis=0) / np.float32(127)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from io import StringIO
@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 from onnxruntime.quantization import (
-    CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
@@ -26,7 +25,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from benchmarks.child import first_line
 from onnxcompress.runtime.session import Session
 
-Quantize = Callable[[Path, Path, CalibrationDataReader], None]
+Quantize = Callable[[Path, Path, "Reader"], None]
 """Reads the first file, writes the second."""
 
 
@@ -47,7 +46,7 @@ class Peer:
     subjects: frozenset[str] | None = None
 
 
-class Reader(CalibrationDataReader):
+class Reader:
     """Samples of an .npz file, one at a time, as onnxruntime asks for them."""
 
     def __init__(self, path: Path, names: list[str], samples: int | None):
@@ -63,9 +62,7 @@ class Reader(CalibrationDataReader):
         return {n: a[row] for n, a in self._arrays.items()} if row.start < self.count else None
 
 
-def _static(
-    source: Path, output: Path, reader: CalibrationDataReader, *, method: Any, per_channel: bool
-) -> None:
+def _static(source: Path, output: Path, reader: Reader, *, method: Any, per_channel: bool) -> None:
     quantize_static(
         source,
         output,
@@ -78,9 +75,7 @@ def _static(
     )
 
 
-def _dynamic(
-    source: Path, output: Path, reader: CalibrationDataReader, *, op_types: list[str] | None
-) -> None:
+def _dynamic(source: Path, output: Path, reader: Reader, *, op_types: list[str] | None) -> None:
     del reader
     quantize_dynamic(source, output, weight_type=QuantType.QInt8, op_types_to_quantize=op_types)
 
@@ -138,7 +133,9 @@ def build(index: int, source: Path, calibration: Path, output: Path) -> Built:
     peer = PEERS[index]
     names = [tensor.name for tensor in Session(source).inputs]
     reader = Reader(calibration, names, peer.samples)
-    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+    source, output = source.resolve(), output.resolve()
+    # Shape inference leaves files in the current folder.
+    with TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
         prepared, note = _prepared(source, Path(folder))
         peer.quantize(prepared, output, reader)
     sample = Reader(calibration, names, 1).get_next()
@@ -149,7 +146,7 @@ def build(index: int, source: Path, calibration: Path, output: Path) -> Built:
 
 def _prepared(source: Path, folder: Path) -> tuple[Path, str]:
     """The model as onnxruntime wants it before it quantizes, if that works; and what did not."""
-    notes = []
+    notes: list[str] = []
     for shown, options in _PREPARATIONS:
         prepared = folder / "prepared.onnx"
         try:

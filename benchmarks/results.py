@@ -38,8 +38,13 @@ def environment_line(found: Environment | None = None) -> str:
     )
 
 
-def command_line(module: str, arguments: Sequence[str] | None = None) -> str:
-    """The command that made a page, without the paths of this machine."""
+def command_line(module: str, arguments: Sequence[str] | None) -> str:
+    """The command that made a page, without the paths of this machine.
+
+    Args:
+        module: of `benchmarks`.
+        arguments: None for those of this process.
+    """
     given = sys.argv[1:] if arguments is None else arguments
     shown = [Path(each).name if Path(each).is_absolute() else each for each in given]
     return " ".join(["python", "-m", f"benchmarks.{module}", *shown])

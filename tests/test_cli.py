@@ -235,9 +235,7 @@ def test_full_disk_leaves_nothing(
         ["bench", "m.onnx", "--threads", "0"],
     ],
 )
-def test_bad_usage_exits_with_2(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.run(arguments)
     assert stop.value.code == cli.USAGE
