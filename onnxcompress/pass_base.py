@@ -35,6 +35,15 @@ class Context(Protocol):
         """The processor the result is meant for."""
         ...
 
+    @property
+    def float_model(self) -> Model | None:
+        """The float model that the quantized one at hand stands for; None if it is not known.
+
+        It is the model as it was before the first pass of this run that stored integers: clean-up
+        and equalization rename and scale tensors, so the file as it was loaded is no reference.
+        """
+        ...
+
     def evaluate(self, model: Model, nodes: Sequence[Node]) -> Mapping[str, np.ndarray]:
         """The outputs, by tensor name, of nodes that depend on stored tensors alone."""
         ...
@@ -84,8 +93,8 @@ class Pass(ABC):
     Attributes:
         name: how recipes and the command line call it.
         exact: whether outputs stay equal, up to float rounding; the manager checks it.
-        opset: the lowest standard opset the rewrite can be written in; the manager raises older
-            models to it first.
+        opset: the lowest standard opset the rewrite can be written in; see `required_opset` for a
+            pass where that depends on its options.
         overrides: other options for some nodes; a node name beats an op type beats the default.
     """
 
@@ -98,6 +107,13 @@ class Pass(ABC):
     @abstractmethod
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """Rewrites `model` through `edit`; `edit.skip` records what is left alone and why."""
+
+    def required_opset(self) -> int:
+        """The lowest standard opset the rewrite can be written in with these options.
+
+        The manager raises older models to it first, and to what the overrides' options ask for.
+        """
+        return self.opset
 
     def at(self, node: Node) -> Self | None:
         """This pass with the options that hold for one node; None if the node is excluded."""

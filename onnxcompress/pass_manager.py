@@ -56,8 +56,11 @@ class PassManager:
         check = RunCheck(model, context)
         reports: list[PassReport] = []
         for pass_ in self.passes:
+            float_model = None if _is_quantized(model) else clone(model)
             report = self._run_one(pass_, model, context, check)
             reports.append(report)
+            if float_model is not None and _is_quantized(model):
+                context = context.with_float_model(float_model)
             if report.error is not None and self.on_error is OnError.STOP:
                 done = ", ".join(earlier.name for earlier in reports[:-1]) or "none"
                 raise PassError(
@@ -75,7 +78,7 @@ class PassManager:
         error = None
         verification = "unchanged"
         try:
-            raised = require_opset(model, pass_.opset)
+            raised = require_opset(model, _required_opset(pass_))
             if raised:
                 check.after(model, exact=True)
                 edit = Editor(model)
@@ -112,6 +115,12 @@ class PassManager:
         )
 
 
+def _required_opset(pass_: Pass) -> int:
+    """What the pass needs, whichever of its options hold for a node."""
+    others = [override.options for override in pass_.overrides if override.options is not None]
+    return max(each.required_opset() for each in (pass_, *others))
+
+
 def _unmatched(pass_: Pass, model: Model) -> list[Skip]:
     """Overrides that mean no node of the model: most likely a misspelt name."""
     nodes = [node for _, node in model.nodes()]
@@ -124,3 +133,7 @@ def _unmatched(pass_: Pass, model: Model) -> list[Skip]:
 
 def _count(model: Model) -> int:
     return sum(1 for _ in model.nodes())
+
+
+def _is_quantized(model: Model) -> bool:
+    return any(node.op == "DequantizeLinear" for node in model.graph.nodes)

@@ -153,9 +153,9 @@ def _strings(value: Any, what: str) -> tuple[str, ...]:
 
 
 def _write_pass(pass_: Pass) -> dict[str, Any]:
-    table: dict[str, Any] = {"name": pass_.name, **_changed_options(pass_)}
+    table: dict[str, Any] = {"name": pass_.name, **_changed_options(pass_, type(pass_)())}
     if pass_.overrides:
-        table["override"] = _tables_of(_write_override(each) for each in pass_.overrides)
+        table["override"] = _tables_of(_write_override(each, pass_) for each in pass_.overrides)
     return table
 
 
@@ -169,7 +169,7 @@ def _tables_of(rows: Iterable[Mapping[str, Any]]) -> AoT:
     return tables
 
 
-def _write_override(override: Override) -> dict[str, Any]:
+def _write_override(override: Override, pass_: Pass) -> dict[str, Any]:
     table: dict[str, Any] = {}
     if override.nodes:
         table["nodes"] = list(override.nodes)
@@ -177,13 +177,14 @@ def _write_override(override: Override) -> dict[str, Any]:
         table["op_types"] = list(override.op_types)
     if override.options is None:
         return {**table, "exclude": True}
-    return {**table, **_changed_options(override.options)}
+    return {**table, **_changed_options(override.options, pass_)}
 
 
-def _changed_options(pass_: Pass) -> dict[str, Any]:
+def _changed_options(pass_: Pass, base: Pass) -> dict[str, Any]:
+    """The options that differ from those of `base`: an override may go back to a default."""
     changed: dict[str, Any] = {}
-    for name, option in options(type(pass_)).items():
+    for name in options(type(pass_)):
         value = getattr(pass_, name)
-        if value != option.default:
+        if value != getattr(base, name):
             changed[name] = value.value if isinstance(value, Enum) else value
     return changed

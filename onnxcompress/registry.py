@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,9 +33,7 @@ class Option:
     @property
     def kind(self) -> str:
         """The type as a user would write it: `int`, or the choices of an enumeration."""
-        if isinstance(self.type, type) and issubclass(self.type, Enum):
-            return " | ".join(str(member.value) for member in self.type)
-        return str(getattr(self.type, "__name__", self.type))
+        return _kind(self.type)
 
     @property
     def shown_default(self) -> str:
@@ -47,10 +46,10 @@ def pass_types() -> Mapping[str, type[Pass]]:
     """Every known pass by name, in the order of the pass table, then other packages' by name."""
     from onnxcompress.passes import PASSES
 
-    types: dict[str, type[Pass]] = {each.name: each for each in PASSES}
+    known: dict[str, type[Pass]] = {each.name: each for each in PASSES}
     for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
-        types.setdefault(entry.name, entry.load())
-    return types
+        known.setdefault(entry.name, entry.load())
+    return known
 
 
 def options(pass_type: type[Pass]) -> Mapping[str, Option]:
@@ -94,6 +93,14 @@ def read_options(pass_type: type[Pass], given: Mapping[str, Any]) -> dict[str, A
                 f"{where}: option {name!r} takes {kind}, not {value!r} ({fault})"
             ) from fault
     return checked
+
+
+def _kind(kind: Any) -> str:
+    if isinstance(kind, types.UnionType):
+        return " | ".join(map(_kind, kind.__args__))
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return " | ".join(str(member.value) for member in kind)
+    return str(getattr(kind, "__name__", kind))
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:

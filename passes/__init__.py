@@ -11,6 +11,7 @@ from onnxcompress.passes.fold_pad import FoldPad
 from onnxcompress.passes.merge_duplicates import MergeDuplicates
 from onnxcompress.passes.merge_matmuls import MergeMatMuls
 from onnxcompress.passes.quantize_dynamic import QuantizeDynamic
+from onnxcompress.passes.quantize_fixed_point import QuantizeFixedPoint
 from onnxcompress.passes.quantize_static import QuantizeStatic
 from onnxcompress.passes.quantize_weights import QuantizeWeights
 from onnxcompress.passes.remove_noops import RemoveNoOps
@@ -30,6 +31,7 @@ PASSES: tuple[type[Pass], ...] = (
     QuantizeStatic,
     QuantizeDynamic,
     QuantizeWeights,
+    QuantizeFixedPoint,
 )
 """Every pass that comes with the package, clean-up first."""
 
@@ -42,6 +44,7 @@ __all__ = [
     "MergeDuplicates",
     "MergeMatMuls",
     "QuantizeDynamic",
+    "QuantizeFixedPoint",
     "QuantizeStatic",
     "QuantizeWeights",
     "RemoveNoOps",

@@ -15,7 +15,7 @@ from onnxcompress.ir.model import STANDARD, Model, Node, Tensor
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 from onnxcompress.qdq.kernels import ROLES, WEIGHTED, Role
 from onnxcompress.qdq.placement import Placement, data_inputs, place
-from onnxcompress.qdq.rewrite import Rewriter
+from onnxcompress.qdq.rewrite import Rewriter, symmetric_weights
 from onnxcompress.quantization.observers import Observer
 from onnxcompress.quantization.qparams import QParams, activation_qparams
 from onnxcompress.target import INT8_TRAITS, Target
@@ -81,8 +81,8 @@ class QuantizeStatic(Pass):
             edit=edit,
             placement=placement,
             qparams=self._qparams(model, placement, context),
-            weight_bits=INT8_TRAITS[context.target].weight_bits,
         )
+        rule = symmetric_weights(INT8_TRAITS[context.target].weight_bits)
         rewriter.quantize_tensors()
         for node, role in placement.nodes.items():
             if role is Role.MOVE:
@@ -91,7 +91,7 @@ class QuantizeStatic(Pass):
             if role in WEIGHTED:
                 options = self.at(node)
                 assert options is not None
-                rewriter.quantize_weight(node, per_channel=options.per_channel)
+                rewriter.quantize_weight(node, rule, per_channel=options.per_channel)
 
     def _qparams(
         self, model: Model, placement: Placement, context: Context

@@ -284,12 +284,40 @@ def test_a_raise_is_rolled_back_with_its_pass_and_where_nothing_needed_it() -> N
         assert io.to_bytes(model) == before
 
 
+@dataclass(frozen=True, kw_only=True)
+class NeedsWhatItsOptionsNeed(NeedsNewerOpset):
+    """The same, in the opset that an option asks for."""
+
+    name: ClassVar[str] = "needs-more"
+    wanted: int = 13
+
+    def required_opset(self) -> int:
+        return self.wanted
+
+
+@pytest.mark.parametrize(
+    ("wanted", "override", "raised"), [(13, 13, 13), (17, 13, 17), (13, 18, 18)]
+)
+def test_the_opset_may_depend_on_options_and_overrides(
+    wanted: int, override: int, raised: int
+) -> None:
+    model = parse(OLD.replace("NEG", "Neg"))
+    here = Override(NeedsWhatItsOptionsNeed(wanted=override), nodes=("Neg*",))
+    excluded = Override(None, nodes=("Exp*",))
+    PassManager([NeedsWhatItsOptionsNeed(wanted=wanted, overrides=(here, excluded))]).run(model)
+    assert model.opset == raised
+
+
+def test_the_opset_is_the_class_variable_by_default() -> None:
+    assert NeedsNewerOpset().required_opset() == 13
+    assert Drop().required_opset() == 1
+
+
 def test_a_model_that_cannot_be_raised() -> None:
     model = parse("""<ir_version: 4, opset_import: ["" : 9]> g (float[2] x) => (float[2] y)
-        { b = Neg(x)  y = Nonsense(b) }""")
-    with pytest.raises(
-        PassError, match=r"'needs-13' failed .* cannot be raised from opset 9 to 13"
-    ):
+        { b = Neg(x)  [odd] y = Nonsense(b) }""")
+    told = r"'needs-13' failed .* cannot be raised from opset 9 to 13: node 'odd' \(Nonsense\): "
+    with pytest.raises(PassError, match=told):
         PassManager([NeedsNewerOpset()]).run(model)
 
 

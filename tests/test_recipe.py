@@ -64,6 +64,14 @@ def test_dump_and_parse_are_inverse() -> None:
     assert Recipe.parse(recipe.dump()) == recipe
 
 
+def test_an_override_that_goes_back_to_a_default_is_kept() -> None:
+    text = '[[pass]]\nname = "quantize-static"\nobserver = "mse"\n'
+    text += '[[pass.override]]\nop_types = ["Gemm"]\nobserver = "min-max"\n'
+    recipe = Recipe.parse(text)
+    assert 'observer = "min-max"' in recipe.dump()
+    assert Recipe.parse(recipe.dump()) == recipe
+
+
 @pytest.mark.parametrize("name", list(pass_types()))
 def test_every_pass_goes_through_toml_with_its_defaults(name: str) -> None:
     recipe = Recipe.of([pass_types()[name]()])

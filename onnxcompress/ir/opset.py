@@ -15,6 +15,7 @@ from onnxcompress.ir.to_proto import export_model
 
 _BIG = 4096  # bytes; the converter reads shapes, axes and scales, never weights
 _READ = (np.float32, np.int64, np.int32, np.bool_)
+_NODES_SHOWN = 3
 _LOWEST_IR = 4  # before it, initializers are inputs, which the converter does not understand
 
 
@@ -55,7 +56,8 @@ def require_opset(model: Model, version: int) -> bool:
         except Exception as fault:  # the converter raises RuntimeError, ValueError and its own
             reason = " ".join(str(fault).split()) or repr(fault)
             raise ModelError(
-                f"cannot be raised from opset {before} to {version}: {reason}"
+                f"cannot be raised from opset {before} to {version}: "
+                f"{_at_fault(model, version, reason)}{reason}"
             ) from fault
         converted.ir_version = envelope.ir_version
         graph = import_model(converted).graph
@@ -64,6 +66,15 @@ def require_opset(model: Model, version: int) -> bool:
         model.graph = graph
     model.envelope = envelope
     return True
+
+
+def _at_fault(model: Model, version: int, reason: str) -> str:
+    """Which nodes the converter most likely means: it names operators at best."""
+    standard = [node for _, node in model.nodes() if node.domain in STANDARD]
+    named = [node for node in standard if node.op in reason]
+    unknown = [node for node in named if not onnx.defs.has(node.op, version)]
+    shown = [f"{node.name!r} ({node.op})" for node in (unknown or named)[:_NODES_SHOWN]]
+    return f"node {' or '.join(shown)}: " if shown else ""
 
 
 def _without_weights(draft: Model, ir_version: int) -> dict[str, Constant]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -13,11 +15,39 @@ from onnxcompress.ir.model import Node, Tensor, Variable
 from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
 from onnxcompress.qdq.insert import dequantized, quantized, stored_dequantized
 from onnxcompress.qdq.placement import Placement, data_inputs
-from onnxcompress.quantization.granularity import PER_TENSOR, PerChannel, reduce_max_abs
+from onnxcompress.quantization.granularity import (
+    PER_TENSOR,
+    Granularity,
+    PerChannel,
+    reduce_max_abs,
+)
 from onnxcompress.quantization.qparams import MIN_SCALE, QParams, dequantize, symmetric_qparams
 
 _BIAS_LIMIT = 1 << 30
 """Largest bias in units of its scale: half of int32, so that the sum it joins has room too."""
+
+
+@dataclass(frozen=True)
+class WeightRule:
+    """How weights become integers.
+
+    Attributes:
+        qparams: for the values of a weight.
+        allowed: scales that had to grow for the bias' sake, brought to ones that are allowed and
+            not smaller.
+    """
+
+    qparams: Callable[[np.ndarray, Granularity], QParams]
+    allowed: Callable[[np.ndarray], np.ndarray] = np.asarray
+
+
+def symmetric_weights(bits: int) -> WeightRule:
+    """int8 around zero.
+
+    Args:
+        bits: 7 or 8, see `target.Int8Traits`.
+    """
+    return WeightRule(partial(symmetric_qparams, bits=bits))
 
 
 class Rewriter:
@@ -27,21 +57,12 @@ class Rewriter:
         edit: records the changes.
         placement: what to quantize.
         qparams: for each tensor of the placement.
-        weight_bits: 7 or 8, see `target.Int8Traits`.
     """
 
-    def __init__(
-        self,
-        *,
-        edit: Editor,
-        placement: Placement,
-        qparams: Mapping[Tensor, QParams],
-        weight_bits: int,
-    ):
+    def __init__(self, *, edit: Editor, placement: Placement, qparams: Mapping[Tensor, QParams]):
         self._edit = edit
         self._placement = placement
         self._qparams = dict(qparams)
-        self._weight_bits = weight_bits
         self._integers: dict[Tensor, Variable] = {}
         # Redirecting changes what nodes read; ranges belong to what they read before.
         self._data = {node: data_inputs(node) for node in placement.nodes}
@@ -68,7 +89,10 @@ class Rewriter:
             assert isinstance(tensor, Variable)
             real.shape = tensor.shape
             if tensor in self._placement.results:
-                self._edit.redirect(tensor, real, keep=integers.inputs)
+                quantizer = integers.inputs[0]
+                before = query.producer(quantizer.inputs[0])  # a Clip to the word, if there is one
+                keep = [quantizer] if before is None else [quantizer, before]
+                self._edit.redirect(tensor, real, keep=keep)
             else:
                 for node in readers[tensor]:
                     self._read(node, tensor, real)
@@ -94,7 +118,7 @@ class Rewriter:
         self._edit.redirect(output, real, keep=real.inputs)
         self._integers[output], self._qparams[output] = output, qparams
 
-    def quantize_weight(self, node: Node, *, per_channel: bool) -> None:
+    def quantize_weight(self, node: Node, rule: WeightRule, *, per_channel: bool) -> None:
         """Stores weight and bias as integers; a bias is int32 in units of input times weight."""
         spec = WEIGHTED_OPS[node.op]
         weight = query.constant(node, spec.weight)
@@ -102,14 +126,15 @@ class Rewriter:
         values = weight.values
         axis = output_channel_axis(node, values.ndim)
         granularity = PerChannel(axis) if per_channel else PER_TENSOR
-        qparams = symmetric_qparams(values, granularity, self._weight_bits)
+        qparams = rule.qparams(values, granularity)
         input_scale = self._qparams[self._data[node][0]].scale
         bias = None if spec.bias is None else query.constant(node, spec.bias)
         if bias is not None:
             largest = reduce_max_abs(values, granularity)
-            qparams = _with_room_for(qparams, largest, bias.values, input_scale)
+            qparams = _with_room_for(qparams, rule, largest, bias.values, input_scale)
         real = stored_dequantized(self._edit, weight, values, qparams, node)
-        self._edit.set_input(node, spec.weight, real, f"{weight.name} stored as int8")
+        stored = f"{weight.name} stored as {qparams.zero_point.dtype}"
+        self._edit.set_input(node, spec.weight, real, stored)
         if bias is None or spec.bias is None:
             return
         scale = np.asarray(input_scale * qparams.scale, np.float32)
@@ -123,7 +148,11 @@ class Rewriter:
 
 
 def _with_room_for(
-    qparams: QParams, largest: np.ndarray, bias: np.ndarray, input_scale: np.ndarray
+    qparams: QParams,
+    rule: WeightRule,
+    largest: np.ndarray,
+    bias: np.ndarray,
+    input_scale: np.ndarray,
 ) -> QParams:
     """Weight scales with which the bias fits int32: a dead channel may have tiny weights.
 
@@ -135,13 +164,12 @@ def _with_room_for(
     floor = np.maximum(magnitude / _BIAS_LIMIT, MIN_SCALE) / float(input_scale)
     dead = (largest == 0) & (magnitude > 0)
     scale = np.where(dead, floor, np.maximum(qparams.scale, floor)).astype(np.float32)
-    return QParams(scale, qparams.zero_point, qparams.granularity)
+    return replace(qparams, scale=rule.allowed(scale))
 
 
 def _saturates_like(activation: Node, qparams: QParams) -> bool:
     """Whether integers saturate wherever a Relu or Clip does, so that it has nothing left to do."""
-    info = np.iinfo(qparams.zero_point.dtype)
-    ends = np.array([info.min, info.max], qparams.zero_point.dtype)
+    ends = np.array(qparams.limits, qparams.zero_point.dtype)
     low, high = dequantize(ends, qparams)
     slack = float(qparams.scale) / 2
     if activation.op == "Relu":

@@ -33,23 +33,35 @@ PER_TENSOR = PerTensor()
 """The only `PerTensor` there needs to be."""
 
 
-def reduce_max_abs(values: np.ndarray, granularity: Granularity) -> np.ndarray:
-    """The largest magnitude that each scale has to cover.
+def reduce_range(values: np.ndarray, granularity: Granularity) -> tuple[np.ndarray, np.ndarray]:
+    """The interval around zero that each scale has to cover.
 
     Returns:
-        float32: scalar for `PerTensor`; [n] for `PerChannel`; the shape of `values` with `axis`
-        divided by the block size, rounded up, for `PerBlock`.
+        Two of float32, at most zero and at least zero: scalar for `PerTensor`; [n] for
+        `PerChannel`; the shape of `values` with `axis` divided by the block size, rounded up, for
+        `PerBlock`.
     """
-    magnitude = np.abs(values)
+    return _reduce(np.minimum, values, granularity), _reduce(np.maximum, values, granularity)
+
+
+def reduce_max_abs(values: np.ndarray, granularity: Granularity) -> np.ndarray:
+    """The largest magnitude that each scale has to cover; shaped as by `reduce_range`."""
+    low, high = reduce_range(values, granularity)
+    return np.asarray(np.maximum(-low, high))
+
+
+def _reduce(extreme: np.ufunc, values: np.ndarray, granularity: Granularity) -> np.ndarray:
+    """The extreme of zero and of what shares a scale."""
     match granularity:
         case PerTensor():
-            return np.asarray(magnitude.max(initial=0.0), np.float32)
+            return np.asarray(extreme.reduce(values, axis=None, initial=0.0), np.float32)
         case PerChannel(axis):
             others = tuple(a for a in range(values.ndim) if a != axis % values.ndim)
-            return np.asarray(magnitude.max(axis=others, initial=0.0), np.float32)
+            return np.asarray(extreme.reduce(values, axis=others, initial=0.0), np.float32)
         case PerBlock(axis, block_size):
             starts = np.arange(0, values.shape[axis], block_size)
-            return np.maximum.reduceat(magnitude, starts, axis=axis).astype(np.float32)
+            found = extreme(extreme.reduceat(values, starts, axis=axis), 0)
+            return np.asarray(found, np.float32)
 
 
 def spread(parameters: np.ndarray, shape: tuple[int, ...], granularity: Granularity) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,8 @@ class RuntimeContext:
         target: what the result is for; this machine by default.
         calibration: a file to read histograms from if it fits, and to write them to.
         progress: told how calibration gets on.
+        float_model: what a quantized model that is to be worked on was made from; the pass manager
+            knows better where it quantized the model itself.
     """
 
     def __init__(
@@ -47,13 +50,21 @@ class RuntimeContext:
         target: Target | None = None,
         calibration: Path | None = None,
         progress: Progress | None = None,
+        float_model: Model | None = None,
     ):
         self.data = data
         self.target = target or detect_target()
+        self.float_model = float_model
         self._calibration = calibration
         self._progress = progress
         self._types: dict[str, Mapping[str, TensorType]] = {}
         self._tables: dict[str, CalibrationTable] = {}
+
+    def with_float_model(self, model: Model) -> RuntimeContext:
+        """This context, caches shared, for passes on what `model` was quantized to."""
+        other = copy(self)
+        other.float_model = model
+        return other
 
     def sample(self, model: Model) -> Dataset:
         """What one run of this model is fed: the first of the data, or something made up.

@@ -3,11 +3,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnxcompress.data.loading import load_dataset
+from onnxcompress.errors import PassError
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Constant
 from onnxcompress.pass_base import EXCLUDED, Override
+from onnxcompress.pass_manager import PassManager
 from onnxcompress.passes import MergeDuplicates, QuantizeWeights
-from onnxcompress.passes.quantize_weights import WeightGranularity
+from onnxcompress.passes.quantize_weights import WeightBits, WeightForm, WeightGranularity
+from onnxcompress.quantization.granularity import PER_TENSOR, Granularity, PerBlock, PerChannel
+from onnxcompress.quantization.qparams import (
+    asymmetric_qparams,
+    dequantize,
+    quantize,
+    symmetric_qparams,
+)
+from onnxcompress.runtime.session import Session
 from tests.helpers import node, ops, outputs
 
 from .support import Array, apply, model_of, normal, opset, reasons, sqnr, stored
@@ -176,3 +187,244 @@ def test_opsets(version: int) -> None:
     model = model_of(opset(version) + PRODUCT, w=W)
     apply(QuantizeWeights(), model)
     assert model.opset == max(version, 13)
+
+
+BLOCKS = WeightGranularity.PER_BLOCK
+LOWEST = {2: 25, 4: 21, 8: 13, 16: 21}
+
+
+def _stored(w: Array, granularity: Granularity, bits: int, symmetric: bool) -> Array:
+    """What the arithmetic, which has its own tests, leaves of a weight."""
+    qparams = (symmetric_qparams if symmetric else asymmetric_qparams)(w, granularity, bits)
+    return dequantize(quantize(w, qparams), qparams)
+
+
+@pytest.mark.parametrize("bits", list(WeightBits))
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("granularity", list(WeightGranularity))
+@pytest.mark.parametrize(
+    ("call", "shape", "axis", "inputs"),
+    [
+        ("MatMul(x, w)", (72, 44), 1, 0),  # 72 is no multiple of 16
+        ("Gemm(x, w)", (72, 44), 1, 0),
+        ("Gemm <transB = 1> (x, w)", (41, 72), 0, 1),
+        ("Conv(x, w)", (20, 18, 3, 3), 0, 1),
+        ("ConvTranspose(x, w)", (18, 20, 3, 3), 1, 0),
+    ],
+)
+def test_every_width_and_granularity(
+    bits: WeightBits,
+    symmetric: bool,
+    granularity: WeightGranularity,
+    call: str,
+    shape: tuple[int, ...],
+    axis: int,
+    inputs: int,
+) -> None:
+    image = "Conv" in call
+    dims = ("[N, 18, 7, 7]", "[N, c, a, b]") if image else ("[N, 72]", "[N, c]")
+    text = opset(11) + f"g (float{dims[0]} x) => (float{dims[1]} y) {{ [n] y = {call} }}"
+    w, x = normal(*shape), normal(3, 18, 7, 7) if image else normal(5, 72)
+    model = model_of(text, w=w)
+    pass_ = QuantizeWeights(bits=bits, symmetric=symmetric, granularity=granularity, block_size=16)
+    apply(pass_, model)
+    assert model.opset == max(LOWEST[bits], 21 if granularity is BLOCKS else 13)
+    assert [name for name in ops(model) if name != call.split("(")[0].split()[0]] == [
+        "DequantizeLinear"
+    ]
+    kinds: dict[WeightGranularity, Granularity] = {
+        WeightGranularity.PER_TENSOR: PER_TENSOR,
+        WeightGranularity.PER_CHANNEL: PerChannel(axis),
+        WeightGranularity.PER_BLOCK: PerBlock(inputs, 16),
+    }
+    rounded = _stored(w, kinds[granularity], bits, symmetric)
+    expected = outputs(model_of(text, w=rounded), {"x": x})
+    np.testing.assert_allclose(outputs(model, {"x": x})["y"], expected["y"], rtol=1e-4, atol=1e-4)
+    fused = Session(io.to_bytes(model)).run({"x": x})["y"]
+    # MatMulNBits, which onnxruntime makes of it, rounds activations to 8 bits.
+    assert np.abs(fused - expected["y"]).max() < 0.02 * np.abs(expected["y"]).max()
+
+
+@pytest.mark.parametrize("bits", [WeightBits.TWO, WeightBits.FOUR])
+def test_bytes_below_a_byte(bits: WeightBits) -> None:
+    model = model_of(PRODUCT, w=W)
+    report = apply(QuantizeWeights(bits=bits, granularity=BLOCKS), model)
+    assert report.bytes_after == 64 * 96 * bits // 8 + 2 * 96 * 4  # symmetric: no zero points
+
+
+@pytest.mark.parametrize(
+    ("call", "columns"), [("MatMul(x, w)", 42), ("Gemm(x, w)", 42), ("MatMul(x, w)", 41)]
+)
+def test_two_bits_where_onnxruntime_computes_something_else(call: str, columns: int) -> None:
+    model = model_of(
+        f"g (float[N, 64] x) => (float[N, c] y) {{ [n] y = {call} }}", w=normal(64, columns)
+    )
+    report = apply(QuantizeWeights(bits=WeightBits.TWO), model)
+    assert not report.modified
+    assert "wrong results for 2-bit weights of" in reasons(report)["n"]
+
+
+def test_a_channel_shorter_than_a_block_has_one_scale() -> None:
+    w = normal(64, 1, 5, 5)
+    model = model_of(
+        "g (float[N, 64, 8, 8] x) => (float y) { [n] y = Conv <group = 64> (x, w) }", w=w
+    )
+    apply(QuantizeWeights(bits=WeightBits.FOUR, granularity=BLOCKS), model)
+    scale = node(model, "n").inputs[1].inputs[0].inputs[1]
+    assert isinstance(scale, Constant) and scale.shape == (64,)
+
+
+@pytest.mark.parametrize("bits", [WeightBits.FOUR, WeightBits.EIGHT])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("depth", [64, 72])
+@pytest.mark.parametrize("block_size", [16, 128])
+def test_matmul_nbits_gives_the_numbers_of_dequantize_linear(
+    bits: WeightBits, symmetric: bool, depth: int, block_size: int
+) -> None:
+    w, x = normal(depth, 42), normal(5, depth)
+    text = f"g (float[N, {depth}] x) => (float[N, 42] y) {{ [n] y = MatMul(x, w) }}"
+    model = model_of(opset(13) + text, w=w)
+    pass_ = QuantizeWeights(
+        bits=bits,
+        symmetric=symmetric,
+        granularity=BLOCKS,
+        block_size=block_size,
+        form=WeightForm.MATMUL_NBITS,
+    )
+    apply(pass_, model)
+    assert ops(model) == ["MatMulNBits"]
+    expected = x.astype(np.float64) @ _stored(w, PerBlock(0, block_size), bits, symmetric)
+    np.testing.assert_allclose(outputs(model, {"x": x})["y"], expected, rtol=1e-5, atol=2e-5)
+    fast = Session(io.to_bytes(model)).run({"x": x})["y"]
+    np.testing.assert_allclose(fast, expected, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"bits": WeightBits.TWO}, "MatMulNBits is written with 4 or 8 bits, not 2"),
+        ({"block_size": 24}, "MatMulNBits wants block_size a power of two from 16, not 24"),
+        ({"block_size": 0}, "block_size=0 holds no weight"),
+        (
+            {"granularity": WeightGranularity.PER_CHANNEL},
+            "form=matmul-nbits wants granularity=per-block",
+        ),
+    ],
+)
+def test_products_that_matmul_nbits_does_not_take(options: dict[str, object], reason: str) -> None:
+    model = model_of("g (float[N, 64] x) => (float[N, 96] y) { [n] y = MatMul(x, w) }", w=W)
+    given = {"bits": WeightBits.FOUR, "granularity": BLOCKS, **options}
+    pass_ = QuantizeWeights(form=WeightForm.MATMUL_NBITS, **given)  # type: ignore[arg-type]
+    report = apply(pass_, model)
+    assert not report.modified
+    assert reasons(report) == {"n": reason}
+
+
+@pytest.mark.parametrize("form", list(WeightForm))
+@pytest.mark.parametrize("bits", [WeightBits.TWO, WeightBits.FOUR])
+def test_shared_weights_and_branches_below_a_byte(form: WeightForm, bits: WeightBits) -> None:
+    if form is WeightForm.MATMUL_NBITS and bits is WeightBits.TWO:
+        return  # refused, see above
+    model = model_of(
+        """g (float[N, 64] x, bool c) => (float[N, 96] y, float[N, 96] z, float[N, 96] u) {
+          y = MatMul(x, w)  a = Neg(x)  z = MatMul(a, w)
+          u = If (c) <
+            then_branch = t () => (float[N, 96] r) { r = MatMul(x, v) },
+            else_branch = e () => (float[N, 96] s) { b = Neg(x)  s = MatMul(b, v) }> }""",
+        w=W,
+        v=normal(64, 96, seed=5),
+    )
+    report = apply(QuantizeWeights(bits=bits, granularity=BLOCKS, form=form), model)
+    assert report.bytes_after < (bits + 1.5) / 32 * report.bytes_before * 1.5
+    integers = [values for values in stored(model).values() if values.nbytes >= 64 * 96 // 2]
+    assert len(integers) <= 3  # one for both outside, at most one for each branch
+    rounded = [
+        x_sign * X.astype(np.float64) @ _stored(values, PerBlock(0, 32), bits, True)
+        for x_sign, values in ((1, W), (-1, W), (1, normal(64, 96, seed=5)))
+    ]
+    for choice, sign in ((True, 1), (False, -1)):
+        got = outputs(model, {"x": X, "c": np.array(choice)})
+        for value, expected in zip(got.values(), [*rounded[:2], sign * rounded[2]], strict=True):
+            np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("bits", list(WeightBits))
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("granularity", [WeightGranularity.PER_CHANNEL, BLOCKS])
+@pytest.mark.parametrize(
+    "indices", [np.array(3), np.array([[5, 0], [39, 39]]), np.zeros((0, 2), int)]
+)
+def test_tables_of_every_width(
+    bits: WeightBits, symmetric: bool, granularity: WeightGranularity, indices: Array
+) -> None:
+    table = normal(40, 64) + np.float32(0.3)
+    rank = ", ".join("ab"[: indices.ndim])
+    dims = f"[{rank}]" if rank else ""
+    text = f"g (int64{dims} i) => (float y) {{ y = Gather(t, i) }}"
+    model = model_of(text, t=table)
+    pass_ = QuantizeWeights(
+        bits=bits, symmetric=symmetric, granularity=granularity, block_size=16, min_elements=64
+    )
+    report = apply(pass_, model)
+    kind: Granularity = PerBlock(1, 16) if granularity is BLOCKS else PerChannel(0)
+    rounded = _stored(table, kind, bits, symmetric)
+    got = outputs(model, {"i": indices})["y"]
+    np.testing.assert_array_equal(got, rounded[indices])
+    scales = 40 * (4 if granularity is BLOCKS else 1)
+    zero_points = scales * (2 if bits == 16 else 1) * (not symmetric)
+    assert report.bytes_after <= 40 * 64 * bits // 8 + scales * 4 + zero_points + 4096 + 32
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "reason"),
+    [
+        (63, {"bits": WeightBits.FOUR}, "its rows of 63 values of 4 bits do not fill bytes"),
+        (66, {"bits": WeightBits.TWO}, "its rows of 66 values of 2 bits do not fill bytes"),
+        (40, {"granularity": BLOCKS}, "its rows of 40 values do not divide into blocks of 32"),
+        (4, {}, "its rows of 4 values are too short for a scale each"),
+    ],
+)
+def test_tables_that_stay_float(columns: int, options: dict[str, object], reason: str) -> None:
+    text = "g (int64[S] i) => (float y) { [n] y = Gather(t, i) }"
+    model = model_of(text, t=normal(400, columns))
+    report = apply(QuantizeWeights(**options), model)  # type: ignore[arg-type]
+    assert not report.modified
+    assert reasons(report)["n"] == reason
+
+
+def test_an_override_with_fewer_bits_raises_the_opset() -> None:
+    model = model_of(
+        opset(13)
+        + """g (float[N, 64] x) => (float[N, 96] y, float[N, 96] z) {
+          y = MatMul(x, w)  [coarse] z = MatMul(x, v) }""",
+        w=W,
+        v=normal(64, 96, seed=2),
+    )
+    coarse = QuantizeWeights(bits=WeightBits.FOUR)
+    apply(QuantizeWeights(overrides=(Override(coarse, nodes=("coarse",)),)), model)
+    assert model.opset == 21
+    kinds = {values.dtype.name for values in stored(model).values()}
+    assert kinds == {"int8", "int4", "float32"}
+
+
+def test_a_model_that_cannot_be_raised_names_the_node() -> None:
+    text = "g (float[N, 64] x) => (float[N, 96] y) { a = MatMul(x, w)  [odd] y = Nonsense(a) }"
+    told = r"cannot be raised from opset 13 to 21: node 'odd' \(Nonsense\)"
+    with pytest.raises(PassError, match=told):
+        PassManager([QuantizeWeights(bits=WeightBits.FOUR)]).run(model_of(opset(13) + text, w=W))
+
+
+def test_a_real_model_at_8_bits_in_blocks_keeps_its_answers(subject: Path) -> None:
+    original = Session(subject / "model.onnx")
+    test = load_dataset(str(subject / "test.npz"), original.inputs).take(range(20))
+    model = io.load(subject / "model.onnx")
+    apply(QuantizeWeights(granularity=BLOCKS, block_size=128, symmetric=False), model)
+    raw = io.to_bytes(model)
+    assert len(raw) < 0.29 * (subject / "model.onnx").stat().st_size
+    compressed = Session(raw)
+    for batch in test.batches(10):
+        before, after = (
+            next(iter(each.run(batch.feeds).values())) for each in (original, compressed)
+        )
+        assert (before.argmax(axis=1) == after.argmax(axis=1)).mean() >= 0.8
+        assert sqnr(before, after) > 20

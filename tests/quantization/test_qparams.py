@@ -3,12 +3,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxcompress.quantization.granularity import PER_TENSOR, Granularity, PerBlock, PerChannel
+from onnxcompress.quantization.granularity import (
+    PER_TENSOR,
+    Granularity,
+    PerBlock,
+    PerChannel,
+    spread,
+)
 from onnxcompress.quantization.observers import Range
 from onnxcompress.quantization.qparams import (
     MIN_SCALE,
+    SIGNED,
+    UNSIGNED,
     QParams,
     activation_qparams,
+    asymmetric_qparams,
     dequantize,
     quantize,
     symmetric_qparams,
@@ -76,7 +85,7 @@ def test_integers_are_those_of_onnxruntime(kind: str) -> None:
     np.testing.assert_array_equal(dequantize(integers, qparams), got["y"])
 
 
-@pytest.mark.parametrize(("bits", "limit"), [(8, 127), (7, 64)])
+@pytest.mark.parametrize(("bits", "limit"), [(16, 32767), (8, 127), (7, 64), (4, 7), (2, 1)])
 @pytest.mark.parametrize(
     ("granularity", "shape"),
     [(PER_TENSOR, ()), (PerChannel(0), (5,)), (PerChannel(-1), (10,)), (PerBlock(1, 4), (5, 3))],
@@ -86,12 +95,48 @@ def test_weights(bits: int, limit: int, granularity: Granularity, shape: tuple[i
     values[2] = 0
     qparams = symmetric_qparams(values, granularity, bits)
     integers = quantize(values, qparams)
-    assert integers.dtype == np.int8 and np.abs(integers).max() == limit
-    assert not qparams.zero_point.any()
+    assert integers.dtype == SIGNED[bits] and np.abs(integers.astype(int)).max() == limit
+    assert not qparams.zero_point.astype(int).any()
     assert qparams.scale.shape == qparams.zero_point.shape == shape
     widest = np.abs(values).max() / limit
     assert np.abs(dequantize(integers, qparams) - values).max() <= widest / 2 * 1.0001
     assert not dequantize(integers, qparams)[2].any()
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4, 2])
+@pytest.mark.parametrize(
+    ("granularity", "shape"),
+    [(PER_TENSOR, ()), (PerChannel(0), (5,)), (PerChannel(-1), (10,)), (PerBlock(1, 4), (5, 3))],
+)
+def test_asymmetric_weights(bits: int, granularity: Granularity, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).standard_normal((5, 10)).astype(np.float32) + np.float32(0.5)
+    values[2] = 0
+    qparams = asymmetric_qparams(values, granularity, bits)
+    integers = quantize(values, qparams)
+    assert integers.dtype == qparams.zero_point.dtype == UNSIGNED[bits]
+    assert qparams.scale.shape == qparams.zero_point.shape == shape
+    scale = spread(qparams.scale, values.shape, granularity).astype(np.float64)
+    gap = np.abs(dequantize(integers, qparams).astype(np.float64) - values)
+    assert (gap <= scale * 1.0001).all()  # the ends move by the zero point's rounding
+    assert not dequantize(integers, qparams)[2].any()
+    if granularity == PER_TENSOR:
+        low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+        assert qparams.scale == np.float32((high - low) / (2**bits - 1))
+        assert int(qparams.zero_point) == round(-low / ((high - low) / (2**bits - 1)))
+
+
+def test_asymmetric_by_hand() -> None:
+    values = np.float32([[0, 3, 6, 45], [-15, 0, -30, -45]])
+    qparams = asymmetric_qparams(values, PerChannel(0), 4)
+    assert qparams.scale.tolist() == [3, 3]
+    assert qparams.zero_point.astype(int).tolist() == [0, 15]
+    assert quantize(values, qparams).astype(int).tolist() == [[0, 1, 2, 15], [10, 15, 5, 0]]
+
+
+def test_a_word_shorter_than_its_type_saturates_at_its_own_limits() -> None:
+    qparams = QParams(np.float32(0.5), np.int8(0), word_length=5)
+    assert qparams.limits == (-16, 15)
+    assert quantize(np.float32([100, -100, 7.6, 1.25]), qparams).tolist() == [15, -16, 15, 2]
 
 
 def test_a_channel_of_zeros_gets_scale_one() -> None:

@@ -1,0 +1,175 @@
+"""Weights and activations in fixed point: scales that are powers of two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+import numpy as np
+
+from onnxcompress.errors import RecipeError
+from onnxcompress.ir import query
+from onnxcompress.ir.edit import Editor
+from onnxcompress.ir.model import Model, Node, Tensor
+from onnxcompress.ir.ops import WEIGHTED_OPS
+from onnxcompress.pass_base import EXCLUDED, Context, Pass, is_weight
+from onnxcompress.qdq.insert import stored_dequantized
+from onnxcompress.qdq.kernels import NO_KERNEL, ROLES, WEIGHTED, Role
+from onnxcompress.qdq.placement import Placement, data_inputs, place
+from onnxcompress.qdq.rewrite import Rewriter, WeightRule
+from onnxcompress.quantization.fixed_point import (
+    MAX_WORD,
+    MIN_WORD,
+    MOST_FRACTION_BITS,
+    FixedPoint,
+    format_for,
+    next_power_of_two,
+)
+from onnxcompress.quantization.granularity import Granularity
+from onnxcompress.quantization.observers import Observer, Range
+from onnxcompress.quantization.qparams import QParams
+
+_NO_INT16_KERNEL = frozenset({"MaxPool", "Pad"})
+_CANDIDATES = {op for op, role in ROLES.items() if role in WEIGHTED}
+
+
+class FractionBits(Enum):
+    """How the point is placed where no number is given, by the names recipes use."""
+
+    AUTO = "auto"
+
+
+class FixedPointTensors(Enum):
+    """Which tensors become fixed point, by the names recipes use."""
+
+    ALL = "all"
+    WEIGHTS = "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeFixedPoint(Pass):
+    """Conv(x, W, b)  ->  DQ(Q(Conv(DQ(Q(x)), DQ(W_int), DQ(b_int32)))), every scale a power of 2.
+
+    For devices without floats, whose results onnxruntime then shows bit for bit: see
+    `quantization.fixed_point` for the integer arithmetic. Conv, Gemm and MatMul, with one format
+    for each tensor and biases of 32 bits. Source: ONNX QuantizeLinear, opset 13; 21 for words of
+    more than 8 bits, which are kept in int16.
+
+    Attributes:
+        word_length: bits of a number, the sign among them, 4 to 16.
+        fraction_bits: how many of them lie behind the point, for every tensor; may be negative or
+            more than there are. `auto` takes for each tensor the most with which nothing that was
+            seen saturates.
+        tensors: weights and activations, which needs calibration data, or weights alone.
+    """
+
+    name: ClassVar[str] = "quantize-fixed-point"
+
+    word_length: int = 8
+    fraction_bits: int | FractionBits = FractionBits.AUTO
+    tensors: FixedPointTensors = FixedPointTensors.ALL
+
+    def __post_init__(self) -> None:
+        if not MIN_WORD <= self.word_length <= MAX_WORD:
+            raise RecipeError(
+                f"pass {self.name!r}: word_length takes {MIN_WORD} to {MAX_WORD}, "
+                f"not {self.word_length}"
+            )
+        given = self.fraction_bits
+        if isinstance(given, int) and abs(given) > MOST_FRACTION_BITS:
+            raise RecipeError(
+                f"pass {self.name!r}: fraction_bits takes at most {MOST_FRACTION_BITS}, not {given}"
+            )
+
+    def required_opset(self) -> int:
+        """See `Pass.required_opset`."""
+        return 13 if self.word_length <= 8 else 21
+
+    def run(self, model: Model, edit: Editor, context: Context) -> None:
+        """See `Pass.run`."""
+        if self.tensors is FixedPointTensors.WEIGHTS:
+            self._weights_only(model, edit)
+            return
+
+        def allowed(node: Node) -> bool:
+            options = self.at(node)
+            if options is None:
+                edit.skip(node, EXCLUDED)
+            elif options.word_length > 8 and node.op in _NO_INT16_KERNEL:
+                edit.skip(node, "onnxruntime has no int16 kernel for it")
+                return False
+            return options is not None
+
+        placement = place(model, allowed, edit.skip)
+        if not placement.nodes:
+            return
+        qparams = self._activations(model, placement, context)
+        rewriter = Rewriter(edit=edit, placement=placement, qparams=qparams)
+        rewriter.quantize_tensors()
+        for node, role in placement.nodes.items():
+            if role is Role.MOVE:
+                rewriter.move_integers(node)
+        for node, role in placement.nodes.items():
+            if role in WEIGHTED:
+                options = self.at(node)
+                assert options is not None
+                rule = WeightRule(options._weight, next_power_of_two)
+                rewriter.quantize_weight(node, rule, per_channel=False)
+
+    def _activations(
+        self, model: Model, placement: Placement, context: Context
+    ) -> Mapping[Tensor, QParams]:
+        """Formats for every tensor, by the options of its first reader."""
+        options = dict.fromkeys(placement.tensors, self)
+        for node in reversed(placement.nodes):
+            for tensor in data_inputs(node):
+                if tensor in options:
+                    options[tensor] = self.at(node) or self
+        names = [tensor.name for tensor in options]
+        ranges = context.ranges(model, names, Observer.MIN_MAX)
+        return {
+            tensor: chosen._format(ranges[tensor.name]).qparams
+            for tensor, chosen in options.items()
+        }
+
+    def _weights_only(self, model: Model, edit: Editor) -> None:
+        outermost = set(model.graph.nodes)
+        for node in query.nodes(model, {*_CANDIDATES, *NO_KERNEL}):
+            options = self.at(node)
+            reason = EXCLUDED if options is None else _unfit(node)
+            if reason is not None:
+                edit.skip(node, reason)
+                continue
+            assert options is not None
+            index = WEIGHTED_OPS[node.op].weight
+            weight = query.constant(node, index)
+            assert weight is not None
+            qparams = options._format(_range_of(weight.values)).qparams
+            share = node in outermost
+            real = stored_dequantized(edit, weight, weight.values, qparams, node, share=share)
+            edit.set_input(node, index, real, f"{weight.name} stored in fixed point")
+
+    def _weight(self, values: np.ndarray, granularity: Granularity) -> QParams:
+        del granularity  # one format for each tensor
+        return self._format(_range_of(values)).qparams
+
+    def _format(self, observed: Range) -> FixedPoint:
+        if isinstance(self.fraction_bits, int):
+            return FixedPoint(self.word_length, self.fraction_bits)
+        return format_for(observed, self.word_length)
+
+
+def _range_of(values: np.ndarray) -> Range:
+    return Range(float(values.min(initial=0.0)), float(values.max(initial=0.0)))
+
+
+def _unfit(node: Node) -> str | None:
+    """Why a weight stays float; None if it need not."""
+    if node.op in NO_KERNEL:
+        return NO_KERNEL[node.op]
+    weight = query.constant(node, WEIGHTED_OPS[node.op].weight)
+    if weight is None or not is_weight(weight):
+        return "its weight is not stored as float32 in the model"
+    return None if np.isfinite(weight.values).all() else "its weight holds NaN or infinities"
