@@ -4,18 +4,22 @@ if __name__ != "onnxcompress.passes":
     raise ImportError("import onnxcompress.passes, not passes: two copies of a pass are two types")
 
 from onnxcompress.pass_base import Pass
+from onnxcompress.passes.binarize_weights import BinarizeWeights
+from onnxcompress.passes.convert_float import ConvertFloat
 from onnxcompress.passes.fold_affine import FoldAffine
 from onnxcompress.passes.fold_batchnorm import FoldBatchNorm
 from onnxcompress.passes.fold_constants import FoldConstants
 from onnxcompress.passes.fold_pad import FoldPad
 from onnxcompress.passes.merge_duplicates import MergeDuplicates
 from onnxcompress.passes.merge_matmuls import MergeMatMuls
+from onnxcompress.passes.palettize_weights import PalettizeWeights
 from onnxcompress.passes.quantize_dynamic import QuantizeDynamic
 from onnxcompress.passes.quantize_fixed_point import QuantizeFixedPoint
 from onnxcompress.passes.quantize_static import QuantizeStatic
 from onnxcompress.passes.quantize_weights import QuantizeWeights
 from onnxcompress.passes.remove_noops import RemoveNoOps
 from onnxcompress.passes.remove_unused import RemoveUnused
+from onnxcompress.passes.ternarize_weights import TernarizeWeights
 from onnxcompress.passes.unfuse_skip_norm import UnfuseSkipNorm
 
 PASSES: tuple[type[Pass], ...] = (
@@ -32,22 +36,30 @@ PASSES: tuple[type[Pass], ...] = (
     QuantizeDynamic,
     QuantizeWeights,
     QuantizeFixedPoint,
+    PalettizeWeights,
+    TernarizeWeights,
+    BinarizeWeights,
+    ConvertFloat,
 )
 """Every pass that comes with the package, clean-up first."""
 
 __all__ = [
     "PASSES",
+    "BinarizeWeights",
+    "ConvertFloat",
     "FoldAffine",
     "FoldBatchNorm",
     "FoldConstants",
     "FoldPad",
     "MergeDuplicates",
     "MergeMatMuls",
+    "PalettizeWeights",
     "QuantizeDynamic",
     "QuantizeFixedPoint",
     "QuantizeStatic",
     "QuantizeWeights",
     "RemoveNoOps",
     "RemoveUnused",
+    "TernarizeWeights",
     "UnfuseSkipNorm",
 ]
