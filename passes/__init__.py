@@ -6,6 +6,8 @@ if __name__ != "onnxcompress.passes":
 from onnxcompress.pass_base import Pass
 from onnxcompress.passes.binarize_weights import BinarizeWeights
 from onnxcompress.passes.convert_float import ConvertFloat
+from onnxcompress.passes.correct_bias import CorrectBias
+from onnxcompress.passes.equalize_channels import EqualizeChannels
 from onnxcompress.passes.fold_affine import FoldAffine
 from onnxcompress.passes.fold_batchnorm import FoldBatchNorm
 from onnxcompress.passes.fold_constants import FoldConstants
@@ -19,6 +21,7 @@ from onnxcompress.passes.quantize_static import QuantizeStatic
 from onnxcompress.passes.quantize_weights import QuantizeWeights
 from onnxcompress.passes.remove_noops import RemoveNoOps
 from onnxcompress.passes.remove_unused import RemoveUnused
+from onnxcompress.passes.round_adaptively import RoundAdaptively
 from onnxcompress.passes.ternarize_weights import TernarizeWeights
 from onnxcompress.passes.unfuse_skip_norm import UnfuseSkipNorm
 
@@ -32,7 +35,10 @@ PASSES: tuple[type[Pass], ...] = (
     MergeMatMuls,
     UnfuseSkipNorm,
     RemoveUnused,
+    EqualizeChannels,
+    RoundAdaptively,
     QuantizeStatic,
+    CorrectBias,
     QuantizeDynamic,
     QuantizeWeights,
     QuantizeFixedPoint,
@@ -47,6 +53,8 @@ __all__ = [
     "PASSES",
     "BinarizeWeights",
     "ConvertFloat",
+    "CorrectBias",
+    "EqualizeChannels",
     "FoldAffine",
     "FoldBatchNorm",
     "FoldConstants",
@@ -60,6 +68,7 @@ __all__ = [
     "QuantizeWeights",
     "RemoveNoOps",
     "RemoveUnused",
+    "RoundAdaptively",
     "TernarizeWeights",
     "UnfuseSkipNorm",
 ]

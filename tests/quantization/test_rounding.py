@@ -1,0 +1,74 @@
+import itertools
+
+import numpy as np
+
+from onnxcompress.quantization.rounding import Moments, round_to_grid, squared_error
+from tests.passes.support import normal
+
+
+def _case(groups: int, outputs: int, features: int) -> tuple[np.ndarray, np.ndarray, Moments]:
+    rows = normal(groups, 400, features) @ normal(groups, features, features, seed=1) + 2
+    moments = Moments.empty(groups, features)
+    for part in np.array_split(rows, 3, axis=1):
+        moments.add(part)
+    weights = normal(groups, outputs, features, seed=2)
+    scale = np.abs(weights).max(axis=(0, 2), keepdims=True).astype(np.float64) / 7
+    return weights, scale, moments
+
+
+def test_moments_are_those_of_float64() -> None:
+    rows = normal(2, 400, 5)
+    moments = Moments.empty(2, 5)
+    for part in np.array_split(rows, 3, axis=1):
+        moments.add(part)
+    wide = rows.astype(np.float64)
+    for group in range(2):
+        np.testing.assert_allclose(moments.mean[group], wide[group].mean(0), atol=1e-6)
+        covariance = np.cov(wide[group].T, bias=True)
+        np.testing.assert_allclose(moments.covariance[group], covariance, atol=1e-5)
+
+
+def test_outputs_come_nearer_than_with_nearest_rounding_on_the_grid() -> None:
+    weights, scale, moments = _case(3, 4, 8)
+    levels = round_to_grid(weights, scale, moments.second, 7, 50)
+    nearest = np.rint(weights / scale)
+    assert np.abs(levels).max() == 7
+    np.testing.assert_array_equal(levels, np.rint(levels))
+    ends = np.abs(nearest) == 7
+    np.testing.assert_array_equal(levels[ends], nearest[ends])
+    error = squared_error(levels * scale - weights, moments.second)
+    assert error < 0.7 * squared_error(nearest * scale - weights, moments.second)
+
+
+def test_no_single_weight_could_be_better() -> None:
+    weights, scale, moments = _case(1, 2, 5)
+    variance = np.einsum("gkk->gk", moments.second).mean()
+    damped = moments.second + 0.01 * variance * np.eye(5)
+    levels = round_to_grid(weights, scale, moments.second, 7, 50)
+    least = squared_error(levels * scale - weights, damped)
+    for o, f, step in itertools.product(range(2), range(5), (-1, 1)):
+        if abs(levels[0, o, f]) < 6:
+            other = levels.copy()
+            other[0, o, f] += step
+            assert squared_error(other * scale - weights, damped) >= least
+
+
+def test_each_sweep_lowers_the_error_and_weights_on_the_grid_stay() -> None:
+    weights, scale, moments = _case(1, 16, 12)
+    errors = [
+        squared_error(
+            round_to_grid(weights, scale, moments.second, 7, sweeps) * scale - weights,
+            moments.second,
+        )
+        for sweeps in (0, 1, 2, 20)
+    ]
+    assert errors[0] > errors[1] > errors[2] >= errors[3] > 0
+    levels = round_to_grid(weights, scale, moments.second, 7, 20)
+    again = round_to_grid(levels * scale, scale, moments.second, 7, 20)
+    np.testing.assert_array_equal(again, levels)
+
+
+def test_inputs_that_are_always_zero_leave_nearest_rounding() -> None:
+    weights, scale, _ = _case(1, 3, 4)
+    levels = round_to_grid(weights, scale, np.zeros((1, 4, 4)), 7, 5)
+    np.testing.assert_array_equal(levels, np.rint(weights / scale))
