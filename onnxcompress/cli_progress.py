@@ -52,6 +52,9 @@ class TerminalProgress:
             if task is None:
                 task = self._bars.add_task(title, total=total)
             self._bars.update(task, completed=done, total=total)
+            if done >= total:  # what is over makes room for what goes on
+                self._bars.remove_task(task)
+                task = None
 
         return advance
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from onnxcompress.errors import DataError
+from onnxcompress.progress import Advance
 
 if TYPE_CHECKING:
     from onnxcompress.data.dataset import Batch, Dataset
@@ -59,6 +60,7 @@ def predict(
     batch_size: int,
     *,
     outputs: Sequence[str] | None = None,
+    progress: Advance | None = None,
 ) -> Predictions:
     """Runs all samples through a model; what was only padding is cut off again.
 
@@ -67,6 +69,7 @@ def predict(
         dataset: the samples.
         batch_size: samples at once, where the model leaves the choice.
         outputs: names of the outputs to keep; None means all.
+        progress: told after each batch.
 
     Raises:
         DataError: the data cannot be read or hold NaN.
@@ -78,6 +81,8 @@ def predict(
         samples += batch.count
         for name, array in session.run(batch.feeds, outputs).items():
             chunks[name].append(_Chunk.of(array, batch))
+        if progress is not None:
+            progress(samples, len(dataset))
     return Predictions(
         outputs={name: _joined(found) for name, found in chunks.items()}, samples=samples
     )

@@ -63,9 +63,9 @@ class Judge:
 
     def predictions(self, path: Path, name: str) -> Predictions:
         """Runs every sample through a model, on all cores."""
-        self._progress.stage(f"Accuracy of {name}")(0, 1)
+        advance = self._progress.stage(f"Accuracy of {name}")
         session = Session(path, SessionSettings(threads=psutil.cpu_count(logical=False) or 1))
-        return predict(session, self._data, self._batch_size)
+        return predict(session, self._data, self._batch_size, progress=advance)
 
     def score(self, path: Path, name: str) -> Score:
         """The accuracy of a model beside the baseline's."""

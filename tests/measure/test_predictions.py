@@ -68,3 +68,11 @@ def test_an_output_without_a_batch_axis_is_a_list_of_batches() -> None:
     sums = [X[:3].sum(dtype=np.float64), X[3:6].sum(dtype=np.float64), X[6:].sum(dtype=np.float64)]
     assert isinstance(output, list)
     np.testing.assert_allclose(output, sums, rtol=1e-5)
+
+
+def test_progress_counts_samples() -> None:
+    session = _session(FREE)
+    steps: list[tuple[int, int]] = []
+    dataset = dataset_of({"x": X}, session.inputs)
+    predict(session, dataset, 3, progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(3, 7), (6, 7), (7, 7)]

@@ -49,6 +49,18 @@ def test_every_value_falls_into_its_bin(values: np.ndarray) -> None:
     np.testing.assert_array_equal(histogram.counts, expected)
 
 
+def test_a_batch_is_counted_whole_however_large() -> None:
+    values = np.random.default_rng(0).standard_normal((5, 50_001), dtype=np.float32)
+    together, apart = Histogram(), Histogram()
+    together.add(values.T)
+    for row in values:
+        for part in np.array_split(row, 7):
+            apart.add(part)
+    assert together.total == values.size
+    assert (together.exponent, together.first) == (apart.exponent, apart.first)
+    np.testing.assert_array_equal(together.counts, apart.counts)
+
+
 def test_bins_are_narrow() -> None:
     values = np.random.default_rng(0).standard_normal(10_000).astype(np.float32)
     histogram = _of(values)
