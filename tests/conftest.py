@@ -1,8 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 
-SUBJECTS = Path(__file__).parents[1] / ".cache" / "subjects"
+from benchmarks.subjects.__main__ import default_cache
+
+SUBJECTS = default_cache(os.environ)
 
 
 @pytest.fixture(params=["efficientnet-lite0", "minilm", "resnet20"])
