@@ -151,7 +151,7 @@ def _prepared(source: Path, folder: Path) -> tuple[Path, str]:
         prepared = folder / "prepared.onnx"
         try:
             quant_pre_process(source, prepared, **options)
-            return prepared, "; ".join(notes)
+            return prepared, "; ".join([*notes, f"{shown} did"] if notes else notes)
         except Exception as fault:
             notes.append(f"{shown} failed: {first_line(fault)}")
     return source, "; ".join(notes)
