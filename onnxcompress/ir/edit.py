@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -84,7 +85,7 @@ class Editor:
     def shared(self, base: str, values: np.ndarray) -> Constant:
         """A stored tensor for all in this edit that ask for these very values; see `constant`."""
         values = np.asarray(values)
-        key = values.dtype.name, values.shape, values.tobytes()
+        key = values.dtype.name, values.shape, hashlib.sha256(values.tobytes()).digest()
         if key not in self._shared:
             self._shared[key] = self.constant(base, values)
         return self._shared[key]
