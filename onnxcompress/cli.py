@@ -59,7 +59,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OnnxCompressError as fault:
         return _failed(str(fault), parsed)
     except KeyboardInterrupt:
-        print("onnxcompress: interrupted; nothing was written", file=sys.stderr)
+        print("onnxcompress: interrupted", file=sys.stderr)
         return INTERRUPTED
     except MemoryError:
         return _failed("out of memory; use fewer or smaller samples, or a smaller model", parsed)

@@ -169,11 +169,12 @@ def _add_model(
 def _chosen_lines(chosen: CandidateReport) -> Iterator[Text]:
     """What each pass of the chosen candidate did and left alone, with the reasons."""
     yield Text(f"\nWhat {chosen.name} did:", style="bold")
-    idle = [report.name for report in chosen.passes if not report.modified and not report.error]
+    silent = [each for each in chosen.passes if not (each.modified or each.error or each.skips)]
     for report in chosen.passes:
         yield from _pass_lines(report)
-    if idle:
-        yield Text(f"  nothing to change for {', '.join(idle)}", style="dim")
+    if silent:
+        names = ", ".join(report.name for report in silent)
+        yield Text(f"  nothing to change for {names}", style="dim")
 
 
 def _pass_lines(report: PassReport) -> Iterator[Text]:
