@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints, writes the page; 1 if a limit was passed or nothing was measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large_model", description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=3.0)
-    parser.add_argument("--factors", type=int, default=1, help="products with a factor to fold")
+    parser.add_argument("--factors", type=int, help="products with a factor to fold; default: all")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--keep", action="store_true", help="do not delete the models")
     parser.add_argument("--output", type=Path, default=RESULTS / "large_model.md")
@@ -117,9 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.keep:
             stack.callback(shutil.rmtree, folder)
         try:
-            result = measure(
-                LargeModel(folder=folder, width=_WIDTH, layers=layers, factors=options.factors)
-            )
+            factors = layers if options.factors is None else options.factors
+            model = LargeModel(folder=folder, width=_WIDTH, layers=layers, factors=factors)
+            result = measure(model)
         except ChildError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

@@ -13,6 +13,7 @@ import onnx
 from onnxcompress.errors import ModelError
 from onnxcompress.ir.model import Constant, Graph, Model, Node, Shape, Tensor, Variable
 from onnxcompress.ir.names import unique
+from onnxcompress.ir.stored import Spill
 
 Attribute = int | float | str | Sequence[int] | Sequence[float] | Sequence[str] | np.ndarray
 
@@ -61,6 +62,7 @@ class Editor:
         self._removed: set[Node] = set()
         self._shared: dict[tuple[str, tuple[int, ...], bytes], Constant] = {}
         self._redirected = False
+        self._spill = Spill()
 
     @property
     def modified(self) -> bool:
@@ -80,7 +82,7 @@ class Editor:
         """
         values = np.asarray(values)
         values.flags.writeable = False
-        return Constant(self._take(base), values)
+        return Constant(self._take(base), self._spill.keep(values))
 
     def shared(self, base: str, values: np.ndarray) -> Constant:
         """A stored tensor for all in this edit that ask for these very values; see `constant`."""

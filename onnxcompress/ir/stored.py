@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
+import tempfile
+import weakref
 from dataclasses import dataclass
-from typing import Protocol
+from typing import IO, Protocol
 
 import numpy as np
 import onnx
@@ -23,6 +26,9 @@ SUB_BYTE_BITS = {
     "float6_e3m2fn": 6,
 }
 """Element types that numpy keeps one to a byte and a file packs, with their width in bits."""
+
+SPILLED_BYTES = 1 << 20
+"""Arrays of at least this size that a pass makes are kept on disk."""
 
 
 def stored_bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
@@ -68,6 +74,54 @@ class MappedArray:
             return np.memmap(place.path, self.dtype, "r", offset=place.offset, shape=self.shape)
         except (OSError, ValueError) as fault:
             raise _changed(place) from fault
+
+
+class Spill:
+    """A temporary file without a name for the large arrays that one pass makes.
+
+    So a pass over a model of any size takes the memory of a few weights. The file goes with the
+    last array that lies in it.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+
+    def keep(self, values: np.ndarray) -> np.ndarray | SpilledArray:
+        """The array as a model keeps it; in memory if it is small or there is no disk space."""
+        if values.nbytes < SPILLED_BYTES or values.dtype.kind == "O":
+            return values
+        try:
+            file = self._opened()
+            offset = file.seek(0, io.SEEK_END)
+            file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+            file.flush()
+        except OSError:
+            return values
+        return SpilledArray(spill=self, offset=offset, shape=values.shape, dtype=values.dtype)
+
+    def load(self, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Maps an array that was kept, as `MappedArray` does."""
+        return np.memmap(self._opened(), dtype, "r", offset=offset, shape=shape)
+
+    def _opened(self) -> IO[bytes]:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
+        return self._file
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpilledArray:
+    """An array that a pass made, in a temporary file."""
+
+    spill: Spill
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def load(self) -> np.ndarray:
+        """Maps the file's bytes."""
+        return self.spill.load(self.offset, self.shape, self.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ import numpy as np
 
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.errors import DataError, SessionError
-from onnxcompress.ir import io
 from onnxcompress.ir.model import Model, Node
 from onnxcompress.pass_base import TensorType
 from onnxcompress.quantization.observers import Observer, Range
@@ -26,8 +25,9 @@ from onnxcompress.runtime.calibration import (
     watch,
 )
 from onnxcompress.runtime.evaluate import evaluate
+from onnxcompress.runtime.loading import session_of
 from onnxcompress.runtime.made_up import made_up_samples
-from onnxcompress.runtime.session import Session, SessionSettings
+from onnxcompress.runtime.session import SessionSettings
 from onnxcompress.target import Target, detect_target
 
 
@@ -76,7 +76,7 @@ class RuntimeContext:
         count = first if isinstance(first, int) and first > 0 else 1
         if self.data is not None:
             return self.data.take(range(min(count, len(self.data))))
-        session = Session(io.to_bytes(model), SessionSettings(optimize=False, prepack=False))
+        session = session_of(model, SessionSettings(optimize=False, prepack=False))
         return made_up_samples(session, count, seed=0)
 
     def evaluate(self, model: Model, nodes: Sequence[Node]) -> Mapping[str, np.ndarray]:
