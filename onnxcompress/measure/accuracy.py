@@ -7,6 +7,7 @@ A drop is what is lost, so more is worse, 0 is as good as the reference and belo
 - `sqnr`: power of the difference over power of the reference's outputs (0.01 at 20 dB).
 - `mse` with labels: the relative increase of the error; without labels: the mean squared difference
   over the mean square of the reference's outputs.
+- `perplexity`: its relative increase; 0.05 is a perplexity 5 % higher.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from onnxcompress.measure.bootstrap import RESAMPLES, interval, resample_indices
 from onnxcompress.measure.metrics import METRICS, CustomMetric, Metric, Target
 from onnxcompress.measure.predictions import Output, Predictions
 from onnxcompress.measure.scoring import has_nan, same_infinities, same_shapes
+from onnxcompress.measure.tally import Tally, Weights
 
 # A custom metric is called for every resample, so it gets fewer.
 CUSTOM_RESAMPLES: Final = 200
@@ -78,8 +80,8 @@ def evaluate(
         )
     if labels is not None and len(labels) != reference.samples:
         raise DataError(f"there are {len(labels)} labels for {reference.samples} samples")
-    rng = np.random.default_rng(seed)
     if isinstance(metric, CustomMetric):
+        rng = np.random.default_rng(seed)
         rounds = min(resamples, CUSTOM_RESAMPLES)
         return _evaluate_custom(metric, candidate, reference, labels, rng, rounds)
     if labels is None and metric.without_labels is not None:
@@ -97,22 +99,52 @@ def evaluate(
             raise DataError(f"{metric.name} needs labels, and the data hold none; use agreement")
         target = labels
     reference_tally = metric.tally(theirs, target)
-    once = np.ones((1, reference_tally.samples), dtype=np.int64)
-    reference_value = float(metric.value(reference_tally.sums(once))[0])
-    if metric.target is Target.LABELS and not math.isfinite(reference_value):
-        raise DataError(f"output {name!r} of the reference is infinite, so {metric.name} is too")
-    if not _comparable(metric, ours, theirs):
+    check_reference(metric, reference_tally, name)
+    comparable = _comparable(metric, ours, theirs)
+    tally = metric.tally(ours, target) if comparable else None
+    return score(metric, tally, reference_tally, seed=seed, resamples=resamples)
+
+
+def check_reference(metric: Metric, tally: Tally, output: str) -> None:
+    """Checks that the reference is one to compare with.
+
+    Raises:
+        DataError: by the labels, its outputs are infinitely wrong.
+    """
+    if metric.target is Target.LABELS and not math.isfinite(_value(metric, tally)):
+        raise DataError(f"output {output!r} of the reference is infinite, so {metric.name} is too")
+
+
+def score(
+    metric: Metric,
+    candidate: Tally | None,
+    reference: Tally,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Score:
+    """Judges a candidate by what was counted for each sample, for both in the same order.
+
+    Args:
+        metric: that both were counted for.
+        candidate: None for outputs that cannot be judged (NaN, another shape).
+        reference: whose value is finite where it is compared with labels.
+        seed: of the resampling.
+        resamples: how many.
+    """
+    reference_value = _value(metric, reference)
+    once = _once(reference)
+    # Resampling would make NaN of an infinite count that is not drawn.
+    if candidate is None or np.isinf(candidate.sums(once)).any():
         return _failed(metric.worst, reference_value)
-    tally = metric.tally(ours, target)
     drops = [
-        metric.drop(tally.sums(weights), reference_tally.sums(weights))
-        for weights in resample_weights(tally.samples, resamples, rng)
+        metric.drop(candidate.sums(weights), reference.sums(weights))
+        for weights in resample_weights(reference.samples, resamples, np.random.default_rng(seed))
     ]
-    sums, reference_sums = tally.sums(once), reference_tally.sums(once)
     return Score(
-        value=float(metric.value(sums)[0]),
+        value=_value(metric, candidate),
         reference_value=reference_value,
-        drop=float(metric.drop(sums, reference_sums)[0]),
+        drop=float(metric.drop(candidate.sums(once), reference.sums(once))[0]),
         drop_interval=interval(np.concatenate(drops)),
     )
 
@@ -153,6 +185,15 @@ def chosen_output(predictions: Predictions) -> str:
             if isinstance(first, np.ndarray) and kind_of(first.dtype) is kind:
                 return name
     raise DataError("the model has no output of numbers; use module:function for your own metric")
+
+
+def _once(tally: Tally) -> Weights:
+    """Every sample as often as it was seen."""
+    return np.ones((1, tally.samples), dtype=np.int64)
+
+
+def _value(metric: Metric, tally: Tally) -> float:
+    return float(metric.value(tally.sums(_once(tally)))[0])
 
 
 def _comparable(metric: Metric, ours: Output, theirs: Output) -> bool:

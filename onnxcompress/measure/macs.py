@@ -60,11 +60,13 @@ _MACS: Mapping[str, Callable[[Node, list[Shape], Shape], int]] = {
     "Gemm": _gemm,
     "MatMul": _matmul,
     "MatMulInteger": _matmul,
+    "com.microsoft.MatMulNBits": _matmul,
     "LSTM": _recurrent,
+    "com.microsoft.DynamicQuantizeLSTM": _recurrent,
     "GRU": _recurrent,
     "RNN": _recurrent,
 }
-_INPUTS = {"LSTM": 3, "GRU": 3, "RNN": 3}
+_INPUTS = {op: 3 for op, count in _MACS.items() if count is _recurrent}
 """How many inputs decide the cost; 2 for operators not named."""
 
 

@@ -19,6 +19,7 @@ from onnxcompress.measure.scoring import (
     confusion_tally,
     cosine_tally,
     error_tally,
+    likelihood_tally,
     top_tally,
 )
 from onnxcompress.measure.tally import Sums, Tally
@@ -112,6 +113,19 @@ def _relative_increase(candidate: Sums, reference: Sums) -> np.ndarray:
     return _ratio(more, reference[..., 0], np.where(more > 0, np.inf, 0.0))
 
 
+def _perplexity(sums: Sums) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        perplexity: np.ndarray = np.exp(_mean(sums))
+    return perplexity
+
+
+def _perplexity_increase(candidate: Sums, reference: Sums) -> np.ndarray:
+    # Not the quotient of two perplexities, which may both be beyond any float.
+    with np.errstate(over="ignore"):
+        increase: np.ndarray = np.expm1(_mean(candidate) - _mean(reference))
+    return increase
+
+
 _MSE_TO_REFERENCE: Final = Metric(
     name="mse",
     title="mean squared difference from the reference's outputs",
@@ -164,6 +178,15 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
                 worst=np.inf,
                 compares_values=True,
                 without_labels=_MSE_TO_REFERENCE,
+            ),
+            Metric(
+                name="perplexity",
+                title="exponential of the mean negative log-likelihood of labels under logits",
+                target=Target.LABELS,
+                tally=likelihood_tally,
+                value=_perplexity,
+                drop=_perplexity_increase,
+                worst=np.inf,
             ),
             Metric(
                 name="cosine",

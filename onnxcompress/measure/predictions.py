@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from onnxcompress.data.memory import available_bytes
 from onnxcompress.errors import DataError
 from onnxcompress.progress import Advance
 
@@ -75,12 +76,14 @@ def predict(
         DataError: the data cannot be read or hold NaN.
         SessionError: onnxruntime cannot run a batch.
     """
-    chunks: dict[str, list[_Chunk]] = defaultdict(list)
+    chunks: dict[str, list[BatchOutput]] = defaultdict(list)
     samples = 0
-    for batch in dataset.batches(batch_size):
+    for batch, found in batch_outputs(session, dataset, batch_size, outputs):
+        if not samples:
+            _require_memory(found, batch, len(dataset))
         samples += batch.count
-        for name, array in session.run(batch.feeds, outputs).items():
-            chunks[name].append(_Chunk.of(array, batch))
+        for name, output in found.items():
+            chunks[name].append(output)
         if progress is not None:
             progress(samples, len(dataset))
     return Predictions(
@@ -89,20 +92,53 @@ def predict(
 
 
 @dataclass(frozen=True)
-class _Chunk:
+class BatchOutput:
+    """One output for one batch.
+
+    Attributes:
+        array: without what was only padding.
+        is_cut: whether its first axis is samples.
+    """
+
     array: np.ndarray
     is_cut: bool
 
     @staticmethod
-    def of(array: np.ndarray, batch: Batch) -> _Chunk:
+    def of(array: np.ndarray, batch: Batch) -> BatchOutput:
+        """Cuts the padding off where the first axis is as long as the batch that was fed."""
         fed = next((len(feed) for feed in batch.feeds.values() if feed.ndim), 1)
         if batch.whole or not array.ndim or len(array) != fed:
-            return _Chunk(array, False)
+            return BatchOutput(array, False)
         # A copy lets go of what padding there was.
-        return _Chunk(array if batch.count == fed else array[: batch.count].copy(), True)
+        return BatchOutput(array if batch.count == fed else array[: batch.count].copy(), True)
 
 
-def _joined(chunks: Sequence[_Chunk]) -> Output:
+def batch_outputs(
+    session: Runnable, dataset: Dataset, batch_size: int, outputs: Sequence[str] | None = None
+) -> Iterator[tuple[Batch, dict[str, BatchOutput]]]:
+    """Runs all samples, yielding each batch with what the model gave for it; see `predict`."""
+    for batch in dataset.batches(batch_size):
+        values = session.run(batch.feeds, outputs)
+        yield batch, {name: BatchOutput.of(array, batch) for name, array in values.items()}
+
+
+def _require_memory(found: Mapping[str, BatchOutput], batch: Batch, samples: int) -> None:
+    """Checks, by the first batch, that the outputs of all samples can be kept.
+
+    Raises:
+        DataError: they cannot.
+    """
+    by_sample = sum(output.array.nbytes for output in found.values()) / batch.count
+    needed, available = by_sample * samples, available_bytes()
+    if needed > available:
+        raise DataError(
+            f"the outputs for {samples} samples take {needed / 2**30:.1f} GiB and "
+            f"{available / 2**30:.1f} GiB of memory are free; give fewer samples, or labels with a "
+            f"metric that compares with them, such as top1 or perplexity"
+        )
+
+
+def _joined(chunks: Sequence[BatchOutput]) -> Output:
     arrays = [chunk.array for chunk in chunks]
     if not all(chunk.is_cut for chunk in chunks):
         return arrays

@@ -79,6 +79,31 @@ def confusion_tally(output: Output, labels: Output) -> ConfusionTally:
     )
 
 
+def likelihood_tally(output: Output, labels: Output) -> RowTally:
+    """Negative log-likelihood of the labels in nats, and positions with a label; (samples, 2).
+
+    The scores are logits: `log(sum(exp(scores))) - scores[label]` at each position, in float64.
+    Labels below 0 do not count. What has no logarithm (a score of plus infinity) is infinite.
+
+    Raises:
+        DataError: labels are no class numbers of the output's classes, or the output no scores.
+    """
+    rows = []
+    for scores, wanted in _blocks(output, labels):
+        if not is_float(scores.dtype) or scores.ndim < 2:
+            raise DataError(
+                f"perplexity needs logits, the output is {scores.dtype} of shape {scores.shape}; "
+                f"choose another output or metric"
+            )
+        classes = scores.shape[-1]
+        true = _class_labels(wanted, scores.shape[:-1], classes)
+        lost = _lost_likelihood(scores.reshape(-1, classes), true.reshape(-1))
+        counted = (true >= 0).reshape(len(scores), -1)
+        by_sample = np.where(counted, lost.reshape(counted.shape), 0.0).sum(axis=1)
+        rows.append(np.stack([by_sample, counted.sum(axis=1)], axis=1))
+    return _rows(rows)
+
+
 def cosine_tally(output: Output, reference: Output) -> RowTally:
     """The cosine of the angle between both, and 1; (samples, 2). Two zero vectors agree."""
     rows = []
@@ -194,6 +219,21 @@ def _place(scores: np.ndarray, true: NDArray[np.int64]) -> NDArray[np.int64]:
     earlier = np.arange(scores.shape[-1]) < clipped
     ahead: NDArray[np.int64] = ((scores > own) | ((scores == own) & earlier)).sum(axis=-1)
     return ahead
+
+
+def _lost_likelihood(scores: np.ndarray, true: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of each position, from scores (positions, classes) and labels (positions,)."""
+    lost = np.empty(len(true))
+    step = max(1, _BLOCK // scores.shape[-1])
+    for begin in range(0, len(true), step):
+        rows = slice(begin, begin + step)
+        wide = scores[rows].astype(np.float64)
+        # Two infinities have no difference; the NaN that comes of it is dealt with below.
+        with np.errstate(invalid="ignore"):
+            wide -= wide.max(axis=-1, keepdims=True)
+            own = np.take_along_axis(wide, np.maximum(true[rows], 0)[:, None], axis=-1)[:, 0]
+            lost[rows] = np.log(np.exp(wide, out=wide).sum(axis=-1)) - own
+    return np.nan_to_num(lost, nan=np.inf, posinf=np.inf)
 
 
 def _class_labels(

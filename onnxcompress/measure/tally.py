@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,10 @@ class Tally(Protocol):
             An array whose first axis is resamples.
         """
 
+    @classmethod
+    def joined(cls, tallies: Sequence[Self]) -> Self:
+        """The samples of several tallies, at least one, in order."""
+
 
 class RowTally:
     """A few numbers for each sample.
@@ -47,6 +52,11 @@ class RowTally:
     def sums(self, weights: Weights) -> Sums:
         """Shape (resamples, numbers)."""
         return weights.astype(np.float64) @ self._rows
+
+    @classmethod
+    def joined(cls, tallies: Sequence[Self]) -> Self:
+        """The samples of several tallies in order."""
+        return cls(np.concatenate([tally._rows for tally in tallies]))
 
 
 class ConfusionTally:
@@ -68,8 +78,9 @@ class ConfusionTally:
     ) -> None:
         self._samples = samples
         self._sample_of = sample_of
-        names, codes = np.unique(np.concatenate([true, predicted]), return_inverse=True)
-        self._classes = len(names)
+        both = np.concatenate([true, predicted])
+        self._names, codes = np.unique(both, return_inverse=True)
+        self._classes = len(self._names)
         self._true, self._predicted = np.split(codes, [len(true)])
         self._hit = self._true == self._predicted
 
@@ -87,3 +98,15 @@ class ConfusionTally:
             row[1] = np.bincount(self._true, of, self._classes)
             row[2] = np.bincount(self._predicted, of, self._classes)
         return sums
+
+    @classmethod
+    def joined(cls, tallies: Sequence[Self]) -> Self:
+        """The samples of several tallies in order."""
+        begins = np.cumsum([0, *(tally._samples for tally in tallies)])
+        shifted = [t._sample_of + begin for t, begin in zip(tallies, begins[:-1], strict=True)]
+        return cls(
+            int(begins[-1]),
+            np.concatenate(shifted),
+            np.concatenate([tally._names[tally._true] for tally in tallies]),
+            np.concatenate([tally._names[tally._predicted] for tally in tallies]),
+        )

@@ -10,10 +10,10 @@ import psutil
 
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.ir import io
-from onnxcompress.measure.accuracy import Score, default_metric, evaluate
+from onnxcompress.measure.accuracy import Score
+from onnxcompress.measure.evaluation import Evaluation
 from onnxcompress.measure.latency import Latency, compare_latency
 from onnxcompress.measure.metrics import CustomMetric, Metric
-from onnxcompress.measure.predictions import Predictions, predict
 from onnxcompress.measure.size import measure_size
 from onnxcompress.progress import Progress
 from onnxcompress.report.schema import ModelReport
@@ -56,25 +56,25 @@ class Judge:
         self._batch_size = batch_size
         self._progress = progress
         self._timed_with = SessionSettings(threads=threads)
-        self._labels = data.labels
-        self._reference = self.predictions(baseline, "original")
-        self.metric = metric or default_metric(self._reference, self._labels)
-        self._scores = {baseline: self._evaluate(self._reference)}
+        self._evaluation = Evaluation(
+            self._on_all_cores(baseline),
+            data,
+            batch_size,
+            metric,
+            progress=progress.stage("Accuracy of original"),
+        )
+        self.metric = self._evaluation.metric
+        self._scores = {baseline: self._evaluation.reference_score()}
 
-    def predictions(self, path: Path, name: str) -> Predictions:
-        """Runs every sample through a model, on all cores."""
-        advance = self._progress.stage(f"Accuracy of {name}")
-        session = Session(path, SessionSettings(threads=psutil.cpu_count(logical=False) or 1))
-        return predict(session, self._data, self._batch_size, progress=advance)
+    def _on_all_cores(self, path: Path) -> Session:
+        return Session(path, SessionSettings(threads=psutil.cpu_count(logical=False) or 1))
 
     def score(self, path: Path, name: str) -> Score:
         """The accuracy of a model beside the baseline's."""
         if path not in self._scores:
-            self._scores[path] = self._evaluate(self.predictions(path, name))
+            advance = self._progress.stage(f"Accuracy of {name}")
+            self._scores[path] = self._evaluation.score(self._on_all_cores(path), advance)
         return self._scores[path]
-
-    def _evaluate(self, predictions: Predictions) -> Score:
-        return evaluate(self.metric, predictions, self._reference, self._labels)
 
     def latencies(self, paths: Sequence[Path]) -> list[Latency]:
         """Times models beside the baseline, which is not named in `paths`; its own comes first."""

@@ -67,6 +67,53 @@ def test_f1() -> None:
     _assert_absolute(_score("f1", labels=LABELS), values[0], values[1])
 
 
+def _perplexity(scores: np.ndarray, true: np.ndarray) -> float:
+    """By the definition: one over the geometric mean of the softmax at the labels."""
+    powers = np.exp(scores.astype(np.float64))
+    chances = powers / powers.sum(axis=-1, keepdims=True)
+    own = np.take_along_axis(chances, np.maximum(true, 0)[..., None], axis=-1)[..., 0]
+    return float(np.exp(-np.mean(np.log(own[true >= 0]))))
+
+
+def test_perplexity() -> None:
+    scores = 3 * RNG.standard_normal((40, 6, C)).astype(np.float32)
+    other = scores + RNG.standard_normal(scores.shape).astype(np.float32)
+    truth = np.where(RNG.random((40, 6)) < 0.2, -100, RNG.integers(0, C, (40, 6)))
+    wanted, before = _perplexity(other, truth), _perplexity(scores, truth)
+    score = _score("perplexity", other, scores, truth)
+    assert score.value == pytest.approx(wanted, rel=1e-12)
+    assert score.reference_value == pytest.approx(before, rel=1e-12)
+    assert score.drop == pytest.approx(wanted / before - 1, rel=1e-12)
+    low, high = score.drop_interval
+    assert low < score.drop < high
+
+
+def test_perplexity_of_equal_scores_is_the_number_of_classes() -> None:
+    flat = np.full((N, C), 1e4, np.float32)
+    assert _score("perplexity", flat, flat, LABELS).value == pytest.approx(C, rel=1e-12)
+
+
+def test_perplexity_of_large_logits_and_of_masked_classes_stays_exact() -> None:
+    scores = np.array([[1e4, 0, -np.inf], [-1e4, -1e4, -np.inf]], np.float32)
+    score = _score("perplexity", scores, scores, np.array([0, 1]))
+    assert score.value == pytest.approx(math.sqrt(2), rel=1e-12)
+
+
+def test_what_the_model_holds_impossible_is_an_infinite_drop() -> None:
+    certain = np.array([[0, -np.inf], [0, 0]], np.float32)
+    score = _score("perplexity", certain, np.zeros((2, 2), np.float32), np.array([1, 0]))
+    assert (score.value, score.drop) == (math.inf, math.inf)
+    with pytest.raises(DataError, match="of the reference is infinite, so perplexity is too"):
+        _score("perplexity", certain, certain, np.array([1, 0]))
+
+
+def test_perplexity_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, truth = RNG.standard_normal((5, 9, C)), RNG.integers(0, C, (5, 9))
+    whole = _score("perplexity", scores, scores, truth).value
+    monkeypatch.setattr("onnxcompress.measure.scoring._BLOCK", 2 * C + 1)
+    assert _score("perplexity", scores, scores, truth).value == pytest.approx(whole, rel=1e-14)
+
+
 def test_agreement() -> None:
     wanted = np.mean(CANDIDATE.argmax(axis=1) == REFERENCE.argmax(axis=1))
     _assert_absolute(_score("agreement"), wanted, 1.0)
@@ -217,6 +264,8 @@ def test_lists_of_samples() -> None:
         ("top1", LABELS[:-1], "299 labels for 300 samples"),
         ("top1", LABELS.astype(np.float32), r"labels are float32, class numbers \(integers\)"),
         ("top1", LABELS + 3, "label 9 is beyond the output's 7 classes"),
+        ("perplexity", LABELS * 1.0, r"labels are float64, class numbers \(integers\)"),
+        ("perplexity", LABELS + 3, "label 9 is beyond the output's 7 classes"),
         ("f1", np.zeros((N, 4), int), r"labels have shape \(4,\) for one sample.*asks for \(\)"),
         ("mse", np.zeros((N, 4)), r"labels have shape \(4,\) for one sample.*asks for \(7,\)"),
     ],
@@ -229,6 +278,8 @@ def test_labels_that_do_not_fit(name: str, labels: np.ndarray | None, told: str)
 def test_outputs_that_give_no_choice() -> None:
     with pytest.raises(DataError, match="top5 needs an output of more than 5 classes, this one"):
         _score("top5", CANDIDATE[:, :5], REFERENCE[:, :5], LABELS % 5)
+    with pytest.raises(DataError, match="perplexity needs logits, the output is int64"):
+        _score("perplexity", CANDIDATE.argmax(1), REFERENCE.argmax(1), LABELS)
     with pytest.raises(DataError, match="no classes to choose from"):
         _score("agreement", CANDIDATE[:, :1], REFERENCE[:, :1])
     with pytest.raises(DataError, match="the candidate saw 299 samples and the reference 300"):
