@@ -23,19 +23,19 @@ class Int8Traits:
 
     Attributes:
         signed_activations: int8 activations fuse; elsewhere only uint8 does.
-        weight_bits: 7 where an 8-bit product pair can saturate its int16 accumulator
-            (`vpmaddubsw`, used without VNNI), so that accuracy does not depend on the machine.
+        pairs_saturate: two products of uint8 and int8 can saturate the int16 that they are added
+            in (`vpmaddubsw`, used without VNNI); see `quantization.saturation`.
     """
 
     signed_activations: bool
-    weight_bits: int
+    pairs_saturate: bool
 
 
 INT8_TRAITS = {
-    Target.X86_VNNI: Int8Traits(signed_activations=False, weight_bits=8),
-    Target.X86_AVX2: Int8Traits(signed_activations=False, weight_bits=7),
-    Target.ARM64: Int8Traits(signed_activations=True, weight_bits=8),
-    Target.PORTABLE: Int8Traits(signed_activations=False, weight_bits=7),
+    Target.X86_VNNI: Int8Traits(signed_activations=False, pairs_saturate=False),
+    Target.X86_AVX2: Int8Traits(signed_activations=False, pairs_saturate=True),
+    Target.ARM64: Int8Traits(signed_activations=True, pairs_saturate=False),
+    Target.PORTABLE: Int8Traits(signed_activations=False, pairs_saturate=True),
 }
 
 _VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni"})

@@ -12,16 +12,19 @@ from onnxcompress.passes.fold_affine import FoldAffine
 from onnxcompress.passes.fold_batchnorm import FoldBatchNorm
 from onnxcompress.passes.fold_constants import FoldConstants
 from onnxcompress.passes.fold_pad import FoldPad
+from onnxcompress.passes.gptq import GPTQ
 from onnxcompress.passes.merge_duplicates import MergeDuplicates
 from onnxcompress.passes.merge_matmuls import MergeMatMuls
 from onnxcompress.passes.palettize_weights import PalettizeWeights
 from onnxcompress.passes.quantize_dynamic import QuantizeDynamic
 from onnxcompress.passes.quantize_fixed_point import QuantizeFixedPoint
 from onnxcompress.passes.quantize_static import QuantizeStatic
+from onnxcompress.passes.quantize_tied_table import QuantizeTiedTable
 from onnxcompress.passes.quantize_weights import QuantizeWeights
 from onnxcompress.passes.remove_noops import RemoveNoOps
 from onnxcompress.passes.remove_unused import RemoveUnused
 from onnxcompress.passes.round_adaptively import RoundAdaptively
+from onnxcompress.passes.smooth_activations import SmoothActivations
 from onnxcompress.passes.ternarize_weights import TernarizeWeights
 from onnxcompress.passes.unfuse_skip_norm import UnfuseSkipNorm
 
@@ -36,11 +39,14 @@ PASSES: tuple[type[Pass], ...] = (
     UnfuseSkipNorm,
     RemoveUnused,
     EqualizeChannels,
+    SmoothActivations,
     RoundAdaptively,
     QuantizeStatic,
     CorrectBias,
     QuantizeDynamic,
+    QuantizeTiedTable,
     QuantizeWeights,
+    GPTQ,
     QuantizeFixedPoint,
     PalettizeWeights,
     TernarizeWeights,
@@ -50,6 +56,7 @@ PASSES: tuple[type[Pass], ...] = (
 """Every pass that comes with the package, clean-up first."""
 
 __all__ = [
+    "GPTQ",
     "PASSES",
     "BinarizeWeights",
     "ConvertFloat",
@@ -65,10 +72,12 @@ __all__ = [
     "QuantizeDynamic",
     "QuantizeFixedPoint",
     "QuantizeStatic",
+    "QuantizeTiedTable",
     "QuantizeWeights",
     "RemoveNoOps",
     "RemoveUnused",
     "RoundAdaptively",
+    "SmoothActivations",
     "TernarizeWeights",
     "UnfuseSkipNorm",
 ]

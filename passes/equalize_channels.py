@@ -12,7 +12,7 @@ from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.linear import Linear
 from onnxcompress.ir.model import STANDARD, Constant, Model, Node
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
-from onnxcompress.qdq.matrices import from_matrices, to_matrices
+from onnxcompress.qdq.matrices import scale_inputs, to_matrices
 from onnxcompress.quantization.equalization import Link, Weights, equalizing_scales
 
 _ENDS = frozenset({"Conv", "Gemm"})
@@ -142,10 +142,4 @@ def _rescale(edit: Editor, first: Node, second: Node, scale: np.ndarray) -> None
     if reason is not None:
         edit.skip(first, reason)
         return
-    weight = second.inputs[1]
-    assert isinstance(weight, Constant)
-    matrices = _matrices(second)
-    groups, _, features = matrices.shape
-    factors = np.repeat(scale, groups * features // len(scale)).reshape(groups, 1, features)
-    values = from_matrices(second, (matrices * factors).astype(np.float32), weight.shape)
-    edit.set_values(second, 1, np.ascontiguousarray(values), "inputs scaled")
+    scale_inputs(edit, second, scale)

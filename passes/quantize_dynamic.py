@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -10,21 +10,32 @@ import numpy as np
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import STANDARD, Constant, Graph, Model, Node, Tensor, Variable
+from onnxcompress.ir.ops import output_channel_axis
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
+from onnxcompress.qdq.candidates import (
+    RECURRENT_OPS,
+    is_no_table,
+    why_not_finite,
+    why_not_float32,
+)
 from onnxcompress.qdq.insert import FLOAT
+from onnxcompress.qdq.recurrent import (
+    integer_lstm,
+    store_weights,
+    why_no_integer_lstm,
+    why_not_stored,
+)
 from onnxcompress.qdq.table import quantize_table, why_no_table
+from onnxcompress.qdq.weight_grid import weight_grid
 from onnxcompress.quantization.granularity import PerChannel
-from onnxcompress.quantization.qparams import quantize, symmetric_qparams
-from onnxcompress.target import INT8_TRAITS
+from onnxcompress.quantization.qparams import quantize
+from onnxcompress.target import INT8_TRAITS, Int8Traits
 
 _NO_FAST_KERNEL = {
     "Conv": "onnxruntime's ConvInteger is several times slower than its float Conv",
     "ConvTranspose": "onnxruntime has no integer ConvTranspose",
-    "LSTM": "dynamic int8 ruins the recurrent state",
-    "GRU": "onnxruntime has no integer GRU",
-    "RNN": "onnxruntime has no integer RNN",
 }
-_CANDIDATES = frozenset({"MatMul", "Gemm", "Gather", *_NO_FAST_KERNEL})
+_CANDIDATES = frozenset({"MatMul", "Gemm", "Gather", *RECURRENT_OPS, *_NO_FAST_KERNEL})
 
 _Levels = tuple[Variable, Variable, Variable]
 """What DynamicQuantizeLinear gives: uint8 levels, float32 scale, uint8 zero point."""
@@ -36,7 +47,10 @@ class QuantizeDynamic(Pass):
 
     For transformers and other models of large matrix products; needs no data. Gemm becomes the same
     and an Add; embedding tables become int8 rows. onnxruntime fuses each product to
-    DynamicQuantizeMatMul. Source: ONNX DynamicQuantizeLinear (opset 11), MatMulInteger (opset 10).
+    DynamicQuantizeMatMul. An LSTM whose input is bounded becomes DynamicQuantizeLSTM; other
+    recurrent nodes go on computing in float, with weights stored as in quantize-weights.
+
+    Source: ONNX DynamicQuantizeLinear (opset 11), MatMulInteger (opset 10); see `qdq.recurrent`.
 
     Attributes:
         embeddings: also store the float tables that Gather reads as int8, one scale for each row.
@@ -51,14 +65,14 @@ class QuantizeDynamic(Pass):
 
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
-        bits = INT8_TRAITS[context.target].weight_bits
+        traits = INT8_TRAITS[context.target]
         quantized: dict[tuple[Graph, Tensor], _Levels] = {}
         for graph, node in list(model.nodes()):
             if node.domain not in STANDARD or node.op not in _CANDIDATES:
                 continue
             weight = query.constant(node, 0 if node.op == "Gather" else 1)
-            if node.op == "Gather" and (weight is None or weight.dtype.kind in "iubO"):
-                continue  # reads lengths, indices or activations, not a table
+            if node.op == "Gather" and is_no_table(weight):
+                continue
             options = self.at(node)
             reason = EXCLUDED if options is None else options._unfit(node, weight)
             if reason is not None:
@@ -68,23 +82,32 @@ class QuantizeDynamic(Pass):
             if node.op == "Gather":
                 quantize_table(edit, node, weight)
                 continue
+            if node.op in RECURRENT_OPS:
+                slow = why_no_integer_lstm(node)
+                if slow is None:
+                    integer_lstm(edit, node, traits)
+                else:
+                    edit.skip(node, f"{slow}; only its weights are stored as integers")
+                    store_weights(edit, node)
+                continue
             source = node.inputs[0]
             # A body sees what the main graph around it has quantized, but not other bodies.
             levels = quantized.get((model.graph, source)) or quantized.get((graph, source))
             if levels is None:
                 levels = quantized[graph, source] = _quantize_input(edit, source, node)
-            _replace_product(edit, node, weight, levels, bits)
+            _replace_product(edit, node, weight, levels, traits)
 
     def _unfit(self, node: Node, weight: Constant | None) -> str | None:
         """Why a candidate stays float; None if it need not."""
         if node.op in _NO_FAST_KERNEL:
             return _NO_FAST_KERNEL[node.op]
+        if node.op in RECURRENT_OPS:
+            return why_not_stored(node, self.min_elements)
         if weight is None:
             return "its second operand is not stored: it multiplies by an activation"
-        if weight.dtype != np.float32:
-            return f"its weight is {weight.dtype}, not float32"
-        if weight.size < self.min_elements:
-            return f"{weight.size} elements < min_elements={self.min_elements}"
+        reason = why_not_float32(weight, self.min_elements)
+        if reason is not None:
+            return reason
         if node.op == "Gather":
             return why_no_table(node, weight) if self.embeddings else "embeddings=false"
         if len(weight.shape) != 2:
@@ -95,7 +118,7 @@ class QuantizeDynamic(Pass):
             or node.float_attr("beta", 1.0) != 1.0
         ):
             return "scales or transposes its input (alpha, beta, transA)"
-        return None if np.isfinite(weight.values).all() else "its weight holds NaN or infinities"
+        return why_not_finite(weight)
 
 
 def _quantize_input(edit: Editor, source: Tensor, near: Node) -> _Levels:
@@ -113,11 +136,13 @@ def _replace_product(
     node: Node,
     weight: Constant,
     source: _Levels,
-    bits: int,
+    traits: Int8Traits,
 ) -> None:
     levels, scale, zero_point = source
     values = weight.values.T if node.int_attr("transB", 0) else weight.values
-    qparams = symmetric_qparams(values, PerChannel(1), bits)
+    axis = output_channel_axis(node, 2)
+    qparams = weight_grid(node, weight.values, PerChannel(axis), traits)
+    qparams = replace(qparams, granularity=PerChannel(1))  # of the weight as MatMulInteger has it
     output = node.outputs[0]
     product = edit.add(
         "MatMulInteger",

@@ -16,7 +16,7 @@ from onnxcompress.ir.model import Model, Node, Tensor
 from onnxcompress.ir.ops import WEIGHTED_OPS
 from onnxcompress.pass_base import EXCLUDED, Context, Pass, is_weight
 from onnxcompress.qdq.insert import stored_dequantized
-from onnxcompress.qdq.kernels import NO_KERNEL, ROLES, WEIGHTED, Role
+from onnxcompress.qdq.kernels import NO_16_BIT_KERNEL, NO_16_BITS, NO_KERNEL, ROLES, WEIGHTED
 from onnxcompress.qdq.placement import Placement, data_inputs, place
 from onnxcompress.qdq.rewrite import Rewriter, WeightRule
 from onnxcompress.quantization.fixed_point import (
@@ -31,7 +31,6 @@ from onnxcompress.quantization.granularity import Granularity
 from onnxcompress.quantization.observers import Observer, Range
 from onnxcompress.quantization.qparams import QParams
 
-_NO_INT16_KERNEL = frozenset({"MaxPool", "Pad"})
 _CANDIDATES = {op for op, role in ROLES.items() if role in WEIGHTED}
 
 
@@ -97,8 +96,8 @@ class QuantizeFixedPoint(Pass):
             options = self.at(node)
             if options is None:
                 edit.skip(node, EXCLUDED)
-            elif options.word_length > 8 and node.op in _NO_INT16_KERNEL:
-                edit.skip(node, "onnxruntime has no int16 kernel for it")
+            elif options.word_length > 8 and node.op in NO_16_BIT_KERNEL:
+                edit.skip(node, NO_16_BITS)
                 return False
             return options is not None
 
@@ -106,17 +105,13 @@ class QuantizeFixedPoint(Pass):
         if not placement.nodes:
             return
         qparams = self._activations(model, placement, context)
-        rewriter = Rewriter(edit=edit, placement=placement, qparams=qparams)
-        rewriter.quantize_tensors()
-        for node, role in placement.nodes.items():
-            if role is Role.MOVE:
-                rewriter.move_integers(node)
-        for node, role in placement.nodes.items():
-            if role in WEIGHTED:
-                options = self.at(node)
-                assert options is not None
-                rule = WeightRule(options._weight, next_power_of_two)
-                rewriter.quantize_weight(node, rule, per_channel=False)
+
+        def rule(node: Node) -> WeightRule:
+            options = self.at(node)
+            assert options is not None
+            return WeightRule(options._weight, allowed=next_power_of_two)
+
+        Rewriter(edit=edit, placement=placement, qparams=qparams).rewrite(rule)
 
     def _activations(
         self, model: Model, placement: Placement, context: Context

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -13,9 +14,11 @@ import numpy as np
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import STANDARD, Model, Node, Tensor
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
-from onnxcompress.qdq.kernels import ROLES, WEIGHTED, Role
+from onnxcompress.qdq.kernels import NO_16_BIT_KERNEL, NO_16_BITS, ROLES, WEIGHTED
 from onnxcompress.qdq.placement import Placement, data_inputs, place
-from onnxcompress.qdq.rewrite import Rewriter, symmetric_weights
+from onnxcompress.qdq.range_choice import least_output_error
+from onnxcompress.qdq.rewrite import Rewriter, WeightRule
+from onnxcompress.qdq.weight_grid import weight_grid
 from onnxcompress.quantization.observers import Observer
 from onnxcompress.quantization.qparams import QParams, activation_qparams
 from onnxcompress.target import INT8_TRAITS, Target
@@ -27,13 +30,20 @@ class ActivationType(Enum):
     AUTO = "auto"
     UINT8 = "uint8"
     INT8 = "int8"
+    UINT16 = "uint16"
+    INT16 = "int16"
 
     def dtype(self, target: Target) -> np.dtype:
         """The numpy type; AUTO is what the target's kernels fuse."""
-        signed = INT8_TRAITS[target].signed_activations
-        return np.dtype(
-            np.int8 if self is self.INT8 or (self is self.AUTO and signed) else np.uint8
-        )
+        if self is self.AUTO:
+            return np.dtype(np.int8 if INT8_TRAITS[target].signed_activations else np.uint8)
+        dtype: np.dtype = np.dtype(self.value)
+        return dtype
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it has 16 bits."""
+        return self in (self.UINT16, self.INT16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +54,8 @@ class QuantizeStatic(Pass):
     int32, activations 8 bits in the range seen in the calibration data. Q and DQ stand where
     onnxruntime fuses them into integer kernels, and nowhere else: products of matrices give float
     outputs, residual additions and pooling join only between integer nodes, Relu and Clip vanish
-    into the range after them.
+    into the range after them. Activations of 16 bits (opset 21) keep more accuracy, but onnxruntime
+    computes on them in float.
 
     Attributes:
         observer: how a range is chosen from what was seen.
@@ -62,36 +73,41 @@ class QuantizeStatic(Pass):
     per_channel: bool = True
     float_prefix: int = 0
 
+    def required_opset(self) -> int:
+        """See `Pass.required_opset`."""
+        return 21 if self.activations.is_wide else self.opset
+
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
 
         first = set(_weighted_nodes(model)[: self.float_prefix])
 
         def allowed(node: Node) -> bool:
-            reason = f"float_prefix={self.float_prefix}" if node in first else EXCLUDED
-            if node in first or self.at(node) is None:
+            reason = f"float_prefix={self.float_prefix}" if node in first else self._unfit(node)
+            if reason is not None:
                 edit.skip(node, reason)
-                return False
-            return True
+            return reason is None
 
         placement = place(model, allowed, edit.skip)
         if not placement.nodes:
             return
-        rewriter = Rewriter(
-            edit=edit,
-            placement=placement,
-            qparams=self._qparams(model, placement, context),
-        )
-        rule = symmetric_weights(INT8_TRAITS[context.target].weight_bits)
-        rewriter.quantize_tensors()
-        for node, role in placement.nodes.items():
-            if role is Role.MOVE:
-                rewriter.move_integers(node)
-        for node, role in placement.nodes.items():
-            if role in WEIGHTED:
-                options = self.at(node)
-                assert options is not None
-                rewriter.quantize_weight(node, rule, per_channel=options.per_channel)
+        traits = INT8_TRAITS[context.target]
+
+        def rule(node: Node) -> WeightRule:
+            options = self.at(node)
+            assert options is not None
+            return WeightRule(partial(weight_grid, node, traits=traits), options.per_channel)
+
+        qparams = self._qparams(model, placement, context)
+        Rewriter(edit=edit, placement=placement, qparams=qparams).rewrite(rule)
+
+    def _unfit(self, node: Node) -> str | None:
+        """Why a node stays float by its options; None if it need not."""
+        options = self.at(node)
+        if options is None:
+            return EXCLUDED
+        wide = options.activations.is_wide
+        return NO_16_BITS if wide and node.op in NO_16_BIT_KERNEL else None
 
     def _qparams(
         self, model: Model, placement: Placement, context: Context
@@ -102,15 +118,17 @@ class QuantizeStatic(Pass):
             for tensor in data_inputs(node):
                 if tensor in options:
                     options[tensor] = self.at(node) or self
-        groups: dict[Observer, list[Tensor]] = defaultdict(list)
-        for tensor, chosen in options.items():
-            groups[chosen.observer].append(tensor)
         context.ranges(model, [tensor.name for tensor in options], self.observer)  # in one pass
+        groups: dict[tuple[Observer, np.dtype], list[Tensor]] = defaultdict(list)
+        for tensor, chosen in options.items():
+            groups[chosen.observer, chosen.activations.dtype(context.target)].append(tensor)
         qparams: dict[Tensor, QParams] = {}
-        for observer, tensors in groups.items():
+        for (observer, dtype), tensors in groups.items():
             ranges = context.ranges(model, [tensor.name for tensor in tensors], observer)
+            if observer is Observer.OUTPUT_ERROR:
+                readers = {tensor: placement.weighted_readers(tensor) for tensor in tensors}
+                ranges = least_output_error(model, readers, dtype, context)
             for tensor in tensors:
-                dtype = options[tensor].activations.dtype(context.target)
                 qparams[tensor] = activation_qparams(ranges[tensor.name], dtype)
         return qparams
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,22 +9,20 @@ import numpy as np
 
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
-from onnxcompress.ir.model import Constant, Model, Node
+from onnxcompress.ir.model import Model, Node
 from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 from onnxcompress.qdq.kernels import WEIGHTED
-from onnxcompress.qdq.matrices import from_matrices, inputs_of, to_matrices
+from onnxcompress.qdq.matrices import add_to_bias, from_matrices, to_matrices
+from onnxcompress.qdq.moments import input_moments
 from onnxcompress.qdq.placement import place
+from onnxcompress.qdq.weight_grid import grid_bounds, weight_grid
 from onnxcompress.quantization.granularity import PER_TENSOR, PerChannel, spread
-from onnxcompress.quantization.qparams import quantize, symmetric_qparams
-from onnxcompress.quantization.rounding import Moments, round_to_grid
-from onnxcompress.target import INT8_TRAITS
+from onnxcompress.quantization.rounding import Bounds, Moments, round_to_grid
+from onnxcompress.target import INT8_TRAITS, Int8Traits
 
 _POSITIONS = 256
 """Output positions taken of each sample; neighbours in a picture say much the same."""
-
-_BYTES_AT_ONCE = 256 << 20
-"""Moments held in one run over the data; nodes that need more take several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +64,12 @@ class RoundAdaptively(Pass):
 
         roles = place(model, allowed, refuse).nodes
         nodes = [node for node, role in roles.items() if role in WEIGHTED]
-        bits = INT8_TRAITS[context.target].weight_bits
-        for portion in _portions(nodes):
-            for node, moments in _moments(model, portion, context).items():
+        traits = INT8_TRAITS[context.target]
+        for portion in input_moments(model, nodes, context, _POSITIONS):
+            for node, moments in portion.items():
                 options = self.at(node)
                 assert options is not None
-                options._round(edit, node, moments, bits)
+                options._round(edit, node, moments, traits)
 
     def _unfit(self, node: Node) -> str | None:
         """Why a node is left alone; None if it need not be."""
@@ -85,66 +82,25 @@ class RoundAdaptively(Pass):
         readers = query.consumers(weight)
         return f"{weight.name!r} has other readers" if len(readers) > 1 else None
 
-    def _round(self, edit: Editor, node: Node, moments: Moments, bits: int) -> None:
+    def _round(self, edit: Editor, node: Node, moments: Moments, traits: Int8Traits) -> None:
         weight, bias = query.constant(node, 1), query.constant(node, 2)
         assert weight is not None
         values = weight.values
         axis = output_channel_axis(node, values.ndim)
         granularity = PerChannel(axis) if self.per_channel else PER_TENSOR
-        qparams = symmetric_qparams(values, granularity, bits)
+        qparams = weight_grid(node, values, granularity, traits)
         scale = np.broadcast_to(spread(qparams.scale, values.shape, granularity), values.shape)
-        # The largest weight lies at the end of the grid, whichever that is.
-        limit = int(np.abs(quantize(values, qparams).astype(np.int16)).max(initial=0))
-        wanted = to_matrices(node, values)
-        steps = to_matrices(node, scale)
-        objective = moments.second if bias is None else moments.covariance
-        levels = round_to_grid(wanted, steps, objective, limit, self.sweeps)
+        wanted, steps = to_matrices(node, values), to_matrices(node, scale)
         # What the scale was chosen by must stay to the last bit, or it would be chosen anew.
-        ends = np.abs(levels) == limit
-        rounded = np.where(ends, wanted, (levels * steps).astype(np.float32))
-        if np.array_equal(rounded, wanted):
+        bounds = grid_bounds(node, values / scale, traits)
+        inside = Bounds(*(to_matrices(node, e) for e in (bounds.low, bounds.high, bounds.free)))
+        objective = moments.second if bias is None else moments.covariance
+        matrices = round_to_grid(wanted, steps, objective, inside, self.sweeps)
+        levels = from_matrices(node, matrices, values.shape)
+        stored = np.where(bounds.free, (levels * scale).astype(np.float32), values)
+        if np.array_equal(stored, values):
             return
-        stored = np.ascontiguousarray(from_matrices(node, rounded, values.shape))
-        edit.set_values(node, 1, stored, f"{weight.name} rounded to {2 * limit + 1} levels")
+        edit.set_values(node, 1, stored, f"{weight.name} rounded to its int8 grid")
         if bias is not None:
-            _shift(edit, node, bias, np.einsum("gof,gf->go", wanted - rounded, moments.mean))
-
-
-def _shift(edit: Editor, node: Node, bias: Constant, shift: np.ndarray) -> None:
-    """Adds one number a channel to a bias, which may be one number for all."""
-    values = bias.values.astype(np.float64)
-    total = values + (shift.reshape(-1) if values.ndim < 2 else shift.reshape(1, -1))
-    edit.set_values(node, 2, total.astype(np.float32), f"{bias.name} takes up the mean error")
-
-
-def _portions(nodes: Sequence[Node]) -> Iterator[list[Node]]:
-    """Nodes in order, as many at a time as memory for their moments allows."""
-    portion: list[Node] = []
-    held = 0
-    for node in nodes:
-        groups, features = _size(node)
-        if portion and held + 8 * groups * features**2 > _BYTES_AT_ONCE:
-            yield portion
-            portion, held = [], 0
-        portion.append(node)
-        held += 8 * groups * features**2
-    if portion:
-        yield portion
-
-
-def _moments(model: Model, nodes: Sequence[Node], context: Context) -> dict[Node, Moments]:
-    """What the inputs of some nodes are like on the calibration data."""
-    moments = {node: Moments.empty(*_size(node)) for node in nodes}
-    names = list(dict.fromkeys(node.inputs[0].name for node in nodes))
-    for batch in context.activations(model, names):
-        for node, seen in moments.items():
-            seen.add(inputs_of(node, batch[node.inputs[0].name], _POSITIONS))
-    return moments
-
-
-def _size(node: Node) -> tuple[int, int]:
-    """Groups and features of a weighted node."""
-    weight = query.constant(node, 1)
-    assert weight is not None
-    groups, _, features = to_matrices(node, weight.values).shape
-    return groups, features
+            lost = wanted - to_matrices(node, stored)
+            add_to_bias(edit, node, np.einsum("gof,gf->go", lost, moments.mean))

@@ -53,3 +53,8 @@ NO_KERNEL = {
     **dict.fromkeys(("LSTM", "GRU", "RNN"), "onnxruntime has no integer kernel for it"),
 }
 """Operators with a stored weight that stay float, with the reason."""
+
+NO_16_BIT_KERNEL = frozenset({"MaxPool", "Pad"})
+"""Operators that move 8-bit integers, but not 16-bit ones."""
+
+NO_16_BITS = "onnxruntime has no kernel for it on 16-bit integers"

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from onnxcompress.ir import query
+from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Node
 from onnxcompress.ir.ops import output_channel_axis
 from onnxcompress.quantization.patches import Window, patches
@@ -40,14 +41,47 @@ def inputs_of(node: Node, values: np.ndarray, most: int) -> np.ndarray:
         node: a Conv, Gemm or MatMul with a stored weight.
         values: its first input, float.
         most: rows taken of each sample, see `patches`; of a MatMul with more axes than two too.
+
+    Returns:
+        The dtype of `values`; rows of all samples, one sample after another.
     """
     if node.op == "Conv":
         weight = query.constant(node, 1)
         assert weight is not None
         window = _window(node, values.shape[2:], weight.shape[2:])
         return patches(values, window, node.int_attr("group", 1), most)
-    rows = values.reshape(values.shape[0], -1, values.shape[-1])[:, :most]
+    samples = values.shape[0] if values.ndim > 1 else 1
+    rows = values.reshape(samples, -1, values.shape[-1])[:, :most]
     return rows.reshape(1, -1, values.shape[-1])
+
+
+def scale_inputs(edit: Editor, node: Node, factors: np.ndarray) -> None:
+    """Multiplies the weight by a factor for each input channel; of several features a channel, all.
+
+    Args:
+        edit: records the change.
+        node: a Conv, Gemm or MatMul with a stored weight.
+        factors: float64, one for each input channel of the node, all groups.
+    """
+    weight = query.constant(node, 1)
+    assert weight is not None
+    matrices = to_matrices(node, weight.values)
+    groups, _, features = matrices.shape
+    repeated = np.repeat(factors, groups * features // len(factors)).reshape(groups, 1, features)
+    values = from_matrices(node, (matrices * repeated).astype(weight.dtype), weight.shape)
+    edit.set_values(node, 1, np.ascontiguousarray(values), "inputs scaled")
+
+
+def add_to_bias(edit: Editor, node: Node, shift: np.ndarray) -> None:
+    """Adds one number a channel, float [channels] or [groups, channels], to a stored bias.
+
+    The bias may be one number for all; it is the third input of a Conv or Gemm.
+    """
+    bias = query.constant(node, 2)
+    assert bias is not None
+    values = bias.values.astype(np.float64)
+    total = values + (shift.reshape(-1) if values.ndim < 2 else shift.reshape(1, -1))
+    edit.set_values(node, 2, total.astype(np.float32), f"{bias.name} takes up the mean error")
 
 
 def _window(conv: Node, extent: tuple[int, ...], kernel: tuple[int, ...]) -> Window:

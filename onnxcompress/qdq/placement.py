@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -34,6 +35,11 @@ class Placement:
     results: set[Tensor] = field(default_factory=set)
     vanishing: dict[Tensor, Node] = field(default_factory=dict)
 
+    def weighted_readers(self, tensor: Tensor) -> list[Node]:
+        """The nodes in `nodes` that multiply a tensor by a stored weight."""
+        readers = query.consumers(tensor)
+        return [node for node in readers if self.nodes.get(node) in WEIGHTED]
+
 
 def place(model: Model, allowed: Callable[[Node], bool], refuse: Refuse) -> Placement:
     """Grows integer regions from the weighted nodes of the main graph.
@@ -46,6 +52,7 @@ def place(model: Model, allowed: Callable[[Node], bool], refuse: Refuse) -> Plac
         allowed: whether the caller's options let a node take part; records its own refusals.
         refuse: told about every other candidate that stays float.
     """
+    allowed = cache(allowed)  # asked for a node once, so that a refusal is recorded once
     placement = Placement()
     for graph, node in model.nodes():
         if node.domain not in STANDARD:
@@ -65,7 +72,7 @@ def place(model: Model, allowed: Callable[[Node], bool], refuse: Refuse) -> Plac
         for tensor in data_inputs(node):
             placement.tensors.setdefault(tensor)
         if role in (Role.CONV, Role.JOIN):
-            result = _result(model, node)
+            result = _result(model, node, allowed)
             placement.tensors.setdefault(result)
             placement.results.add(result)
             if result is not node.outputs[0]:
@@ -124,7 +131,7 @@ def _grow(
         if node in placement.nodes:
             members[node] = placement.nodes[node]
             if role is Role.CONV:
-                integer.add(_result(model, node))
+                integer.add(_result(model, node, allowed))
         elif role in (Role.JOIN, Role.MOVE) and not integer.isdisjoint(data_inputs(node)):
             floats = [tensor.name for tensor in data_inputs(node) if tensor not in integer]
             reason = f"reads {floats[0]!r}, which stays float" if floats else _unfit(model, node)
@@ -132,11 +139,11 @@ def _grow(
                 refuse(node, reason)
             elif allowed(node):
                 members[node] = role
-                integer.add(_result(model, node) if role is Role.JOIN else node.outputs[0])
+                integer.add(_result(model, node, allowed) if role is Role.JOIN else node.outputs[0])
     for node in reversed(list(members)):
         if members[node] in WEIGHTED:
             continue
-        result = _result(model, node) if members[node] is Role.JOIN else node.outputs[0]
+        result = _result(model, node, allowed) if members[node] is Role.JOIN else node.outputs[0]
         if not any(reader in members for reader in query.consumers(result)):
             refuse(node, "nothing that runs on integers reads its result")
             del members[node]
@@ -154,7 +161,7 @@ def _unfit(model: Model, node: Node) -> str | None:
     return None
 
 
-def _result(model: Model, node: Node) -> Variable:
+def _result(model: Model, node: Node, allowed: Callable[[Node], bool]) -> Variable:
     """What a node writes, after the activation that vanishes into its quantization, if any."""
     output = node.outputs[0]
     reader = query.only_consumer(model, output)
@@ -166,4 +173,4 @@ def _result(model: Model, node: Node) -> Variable:
     given = [query.has_input(reader, index) for index in (1, 2)]
     if any(is_given and bound is None for is_given, bound in zip(given, bounds, strict=True)):
         return output  # bounds computed at run time
-    return reader.outputs[0]
+    return reader.outputs[0] if allowed(reader) else output

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Node, Tensor, Variable
 from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
 from onnxcompress.qdq.insert import dequantized, quantized, stored_dequantized
+from onnxcompress.qdq.kernels import WEIGHTED, Role
 from onnxcompress.qdq.placement import Placement, data_inputs
 from onnxcompress.quantization.granularity import (
     PER_TENSOR,
@@ -21,7 +21,7 @@ from onnxcompress.quantization.granularity import (
     PerChannel,
     reduce_max_abs,
 )
-from onnxcompress.quantization.qparams import MIN_SCALE, QParams, dequantize, symmetric_qparams
+from onnxcompress.quantization.qparams import MIN_SCALE, QParams, dequantize
 
 _BIAS_LIMIT = 1 << 30
 """Largest bias in units of its scale: half of int32, so that the sum it joins has room too."""
@@ -29,25 +29,18 @@ _BIAS_LIMIT = 1 << 30
 
 @dataclass(frozen=True)
 class WeightRule:
-    """How weights become integers.
+    """How the weight of a node becomes integers.
 
     Attributes:
-        qparams: for the values of a weight.
+        qparams: for the weight's values.
+        per_channel: one scale for each output channel, or one for all.
         allowed: scales that had to grow for the bias' sake, brought to ones that are allowed and
             not smaller.
     """
 
     qparams: Callable[[np.ndarray, Granularity], QParams]
+    per_channel: bool = False
     allowed: Callable[[np.ndarray], np.ndarray] = np.asarray
-
-
-def symmetric_weights(bits: int) -> WeightRule:
-    """int8 around zero.
-
-    Args:
-        bits: 7 or 8, see `target.Int8Traits`.
-    """
-    return WeightRule(partial(symmetric_qparams, bits=bits))
 
 
 class Rewriter:
@@ -67,7 +60,21 @@ class Rewriter:
         # Redirecting changes what nodes read; ranges belong to what they read before.
         self._data = {node: data_inputs(node) for node in placement.nodes}
 
-    def quantize_tensors(self) -> None:
+    def rewrite(self, rule: Callable[[Node], WeightRule]) -> None:
+        """Writes all of them.
+
+        Args:
+            rule: for the weight of each weighted node.
+        """
+        self._quantize_tensors()
+        for node, role in self._placement.nodes.items():
+            if role is Role.MOVE:
+                self._move_integers(node)
+        for node, role in self._placement.nodes.items():
+            if role in WEIGHTED:
+                self._quantize_weight(node, rule(node))
+
+    def _quantize_tensors(self) -> None:
         """Adds Q and DQ to each tensor of the placement; its readers read the DQ.
 
         What an integer kernel writes has no float form left, so float readers and graph outputs
@@ -103,7 +110,7 @@ class Rewriter:
             if tensor is old:
                 self._edit.set_input(node, index, new, f"reads {old.name} through 8 bits")
 
-    def move_integers(self, node: Node) -> None:
+    def _move_integers(self, node: Node) -> None:
         """Lets a node that only moves values read integers and dequantizes what it writes."""
         source, output = self._data[node][0], node.outputs[0]
         qparams = self._qparams[source]
@@ -118,14 +125,14 @@ class Rewriter:
         self._edit.redirect(output, real, keep=real.inputs)
         self._integers[output], self._qparams[output] = output, qparams
 
-    def quantize_weight(self, node: Node, rule: WeightRule, *, per_channel: bool) -> None:
+    def _quantize_weight(self, node: Node, rule: WeightRule) -> None:
         """Stores weight and bias as integers; a bias is int32 in units of input times weight."""
         spec = WEIGHTED_OPS[node.op]
         weight = query.constant(node, spec.weight)
         assert weight is not None
         values = weight.values
         axis = output_channel_axis(node, values.ndim)
-        granularity = PerChannel(axis) if per_channel else PER_TENSOR
+        granularity = PerChannel(axis) if rule.per_channel else PER_TENSOR
         qparams = rule.qparams(values, granularity)
         input_scale = self._qparams[self._data[node][0]].scale
         bias = None if spec.bias is None else query.constant(node, spec.bias)

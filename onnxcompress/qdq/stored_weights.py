@@ -6,18 +6,22 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Constant, Model, Node, Variable
 from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
+from onnxcompress.qdq.candidates import (
+    RECURRENT,
+    RECURRENT_OPS,
+    is_no_table,
+    why_not_finite,
+    why_not_float32,
+)
 
-_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _WEIGHT_INDEX = {
     **{op: spec.weight for op, spec in WEIGHTED_OPS.items()},
-    **dict.fromkeys(_RECURRENT, 1),
+    **dict.fromkeys(RECURRENT_OPS, 1),
     "Gather": 0,
 }
 
@@ -57,7 +61,7 @@ class WeightStorage(Pass):
         done = _without_activations(model)
         for node in query.nodes(model, _WEIGHT_INDEX):
             weight = query.constant(node, _WEIGHT_INDEX[node.op])
-            if node in done or (node.op == "Gather" and _is_no_table(weight)):
+            if node in done or (node.op == "Gather" and is_no_table(weight)):
                 continue
             options = self.at(node)
             reason = EXCLUDED if options is None else options._unfit(model, node, weight)
@@ -73,17 +77,14 @@ class WeightStorage(Pass):
 
     def _unfit(self, model: Model, node: Node, weight: Constant | None) -> str | None:
         """Why a candidate stays as it is; None if it need not."""
-        if node.op in _RECURRENT:
-            return "recurrent weights stay float: rounding them adds up over time steps"
+        if node.op in RECURRENT_OPS:
+            return RECURRENT
         if weight is None:
             return "its weight is not stored as float32 in the model"
-        if weight.dtype != np.float32:
-            return f"its weight is {weight.dtype}, not float32"
-        if weight.size < self.min_elements:
-            return f"{weight.size} elements < min_elements={self.min_elements}"
-        if model.is_output(weight):
-            return "a graph returns its weight as it stands"
-        return None if np.isfinite(weight.values).all() else "its weight holds NaN or infinities"
+        reason = why_not_float32(weight, self.min_elements)
+        if reason is None and model.is_output(weight):
+            reason = "a graph returns its weight as it stands"
+        return why_not_finite(weight) if reason is None else reason
 
     def _read(
         self, edit: Editor, weight: Constant, restored: Variable, options: WeightStorage
@@ -120,11 +121,6 @@ def _without_activations(model: Model) -> set[Node]:
         if given and all(query.producer(tensor) in settled for tensor in computed):
             settled.add(node)
     return settled
-
-
-def _is_no_table(weight: Constant | None) -> bool:
-    """Whether a Gather reads lengths, indices or activations."""
-    return weight is None or weight.dtype.kind in "iubO"
 
 
 def _channel_axis(node: Node, weight: Constant) -> int:

@@ -50,17 +50,22 @@ def reduce_max_abs(values: np.ndarray, granularity: Granularity) -> np.ndarray:
     return np.asarray(np.maximum(-low, high))
 
 
-def _reduce(extreme: np.ufunc, values: np.ndarray, granularity: Granularity) -> np.ndarray:
-    """The extreme of zero and of what shares a scale."""
+def reduce_sum(values: np.ndarray, granularity: Granularity) -> np.ndarray:
+    """The sum over what shares a scale, float32; shaped as by `reduce_range`."""
+    return _reduce(np.add, values, granularity)
+
+
+def _reduce(operation: np.ufunc, values: np.ndarray, granularity: Granularity) -> np.ndarray:
+    """An extreme or the sum of zero and of what shares a scale."""
     match granularity:
         case PerTensor():
-            return np.asarray(extreme.reduce(values, axis=None, initial=0.0), np.float32)
+            return np.asarray(operation.reduce(values, axis=None, initial=0.0), np.float32)
         case PerChannel(axis):
             others = tuple(a for a in range(values.ndim) if a != axis % values.ndim)
-            return np.asarray(extreme.reduce(values, axis=others, initial=0.0), np.float32)
+            return np.asarray(operation.reduce(values, axis=others, initial=0.0), np.float32)
         case PerBlock(axis, block_size):
             starts = np.arange(0, values.shape[axis], block_size)
-            found = extreme(extreme.reduceat(values, starts, axis=axis), 0)
+            found = operation(operation.reduceat(values, starts, axis=axis), 0)
             return np.asarray(found, np.float32)
 
 

@@ -54,6 +54,11 @@ class Observer(Enum):
     PERCENTILE = "percentile"
     ENTROPY = "entropy"
     MSE = "mse"
+    OUTPUT_ERROR = "output-error"
+    """Of those above, the one with which the nodes that read the tensor lose least.
+
+    That takes the nodes, see `qdq.range_choice`; a distribution alone is judged as by `MSE`.
+    """
 
     def range(self, histogram: Histogram) -> Range:
         """The range this observer chooses for a distribution."""
@@ -65,6 +70,7 @@ _CHOICES: dict[Observer, Callable[[Histogram], Range]] = {
     Observer.PERCENTILE: percentile,
     Observer.ENTROPY: entropy,
     Observer.MSE: mean_squared_error,
+    Observer.OUTPUT_ERROR: mean_squared_error,
 }
 
 

@@ -27,11 +27,10 @@ MIN_SCALE = np.float32(np.finfo(np.float32).tiny)
 SIGNED: dict[int, np.dtype] = {
     2: np.dtype(ml_dtypes.int2),
     4: np.dtype(ml_dtypes.int4),
-    7: np.dtype(np.int8),
     8: np.dtype(np.int8),
     16: np.dtype(np.int16),
 }
-"""The signed integer type by width; 7 bits are kept in 8."""
+"""The signed integer type by width."""
 
 UNSIGNED: dict[int, np.dtype] = {
     2: np.dtype(ml_dtypes.uint2),
@@ -45,7 +44,7 @@ _TYPE_LIMITS = {
     **{dtype: (-(1 << bits - 1), (1 << bits - 1) - 1) for bits, dtype in SIGNED.items()},
     **{dtype: (0, (1 << bits) - 1) for bits, dtype in UNSIGNED.items()},
 }
-_SYMMETRIC_LIMITS = {2: 1, 4: 7, 7: 64, 8: 127, 16: 32767}
+_SYMMETRIC_LIMITS = {2: 1, 4: 7, 8: 127, 16: 32767}
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,7 @@ def symmetric_qparams(values: np.ndarray, granularity: Granularity, bits: int = 
     Args:
         values: float weight of any shape.
         granularity: what shares a scale.
-        bits: one of `SIGNED`. 16, 8, 4 and 2 use as many levels above zero as below; 7 uses
-            -64..64 of int8, with which two products fit an int16 accumulator.
+        bits: one of `SIGNED`. As many levels lie above zero as below.
     """
     largest = reduce_max_abs(values, granularity)
     least = np.maximum(largest / _SYMMETRIC_LIMITS[bits], MIN_SCALE)

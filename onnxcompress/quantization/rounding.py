@@ -71,41 +71,64 @@ def squared_error(errors: np.ndarray, moments: np.ndarray) -> float:
     return float(np.sum(np.matmul(errors, moments) * errors))
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """How far weights may move on their grid; each array has the shape of the weights.
+
+    Attributes:
+        low: the smallest integer each may become; `high` the largest.
+        free: bool; the others stay as they are, since their grid was chosen by them.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    free: np.ndarray
+
+
 def round_to_grid(
-    weights: np.ndarray, scale: np.ndarray, moments: np.ndarray, limit: int, sweeps: int
+    weights: np.ndarray,
+    scale: np.ndarray,
+    moments: np.ndarray,
+    bounds: Bounds,
+    sweeps: int,
+    *,
+    start: np.ndarray | None = None,
 ) -> np.ndarray:
     """Integers whose outputs come near those of the weights.
 
-    Starts from the nearest integers; then goes through the features, and for each puts every
-    weight where the error is least with all others as they are, until none moves. Weights at the
-    ends of the grid stay: they are what its scale was chosen by.
+    Starts from the nearest integers, or those given; then goes through the features, and for each
+    puts every free weight where the error is least with all others as they are, until none moves.
 
     Args:
         weights: float [groups, outputs, features].
         scale: float, broadcasts with `weights`.
         moments: float64 [groups, features, features], second moments or covariance of the inputs.
-        limit: integers are within -limit..limit.
+        bounds: of each weight.
         sweeps: most rounds through all features.
+        start: whole numbers, shape of `weights`; None for the nearest.
 
     Returns:
-        float64, whole numbers, shape of `weights`.
+        float64, whole numbers where weights are free, shape of `weights`.
     """
     weights = weights.astype(np.float64)
     scale = np.broadcast_to(scale.astype(np.float64), weights.shape)
-    levels: np.ndarray = np.clip(np.rint(weights / scale), -limit, limit)
-    free = np.abs(levels) < limit
+    low, high, free = bounds.low, bounds.high, bounds.free
+    wanted = weights / scale
+    nearest = np.rint(wanted) if start is None else start
+    levels: np.ndarray = np.where(free, np.clip(nearest, low, high), wanted)
     variance = np.einsum("gkk->gk", moments)
     damping = _DAMPING * variance.mean(axis=1, keepdims=True)
     own = variance + damping
     moments = moments + damping[:, :, None] * np.eye(weights.shape[2])
-    errors = levels * scale - weights
+    errors = np.where(free, levels * scale - weights, 0)
     gradient = np.matmul(errors, moments)
     for _ in range(sweeps):
         moved = False
         for k in np.flatnonzero(own.max(axis=0) > 0):
             step = gradient[:, :, k] / np.maximum(own[:, None, k], np.finfo(np.float64).tiny)
             best = np.rint(levels[:, :, k] - step / scale[:, :, k])
-            best = np.where(free[:, :, k], np.clip(best, -limit, limit), levels[:, :, k])
+            best = np.clip(best, low[:, :, k], high[:, :, k])
+            best = np.where(free[:, :, k], best, levels[:, :, k])
             change = (best - levels[:, :, k]) * scale[:, :, k]
             groups, rows = np.nonzero(change)
             if not groups.size:

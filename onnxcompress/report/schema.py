@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from onnxcompress.ir.edit import Skip
 from onnxcompress.measure.accuracy import Score
 from onnxcompress.measure.environment import Environment
 from onnxcompress.measure.latency import Latency
 from onnxcompress.measure.macs import OpCost
 from onnxcompress.measure.size import Size
 from onnxcompress.pass_base import PassReport
+from onnxcompress.qdq.saturation_risk import SaturationRisk
 from onnxcompress.runtime.ort_profile import OpTime
 
 SCHEMA_VERSION = 1
@@ -115,6 +117,7 @@ class CompressReport:
         baseline: the original, measured alike.
         candidates: all of them, in the order they were tried.
         notes: what the reader should know before relying on the numbers.
+        saturation: nodes of the answer that compute something else on x86 without VNNI.
     """
 
     schema_version: int
@@ -132,6 +135,7 @@ class CompressReport:
     baseline: ModelReport
     candidates: tuple[CandidateReport, ...]
     notes: tuple[str, ...]
+    saturation: tuple[SaturationRisk, ...]
 
     @property
     def chosen(self) -> CandidateReport:
@@ -183,3 +187,103 @@ class BenchReport:
     data: DataReport
     environment: Environment
     models: tuple[ModelReport, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """What one precision does to one unit, told on the model's first output.
+
+    All of it is None where the precision leaves the unit float, but for `reason`.
+
+    Attributes:
+        noise: power of the output's error over power of the output, with this unit alone
+            quantized; None where outputs hold NaN or changed shape.
+        sqnr: the same in dB, more being better; None where there is no error.
+        sqnr_low: lower end of its 95 % interval over resampled samples; `sqnr_high` the upper.
+        sqnr_without: of the model in which all but this unit is quantized, in dB; None if it was
+            not asked for.
+        bytes: what the file gains, negative for what it saves.
+        drop: of the metric with this unit alone quantized, where it was measured.
+        reason: why the precision leaves the unit float, if it does.
+    """
+
+    noise: float | None = None
+    sqnr: float | None = None
+    sqnr_low: float | None = None
+    sqnr_high: float | None = None
+    sqnr_without: float | None = None
+    bytes: int | None = None
+    drop: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionReport:
+    """One precision that was asked about.
+
+    Attributes:
+        name: what tells it from the others.
+        recipe: the pass, as TOML.
+        noise: see `Damage`, with every unit quantized; `sqnr` the same in dB.
+        bytes: of the file, with every unit quantized.
+    """
+
+    name: str
+    recipe: str
+    noise: float | None
+    sqnr: float | None
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitReport:
+    """What gets one precision: the nodes that read one weight.
+
+    Attributes:
+        nodes: their names in the cleaned-up model.
+        op: the operator of the first.
+        weight: the name of what they read.
+        parameters: elements of it.
+        damage: one for each precision, in their order.
+    """
+
+    nodes: tuple[str, ...]
+    op: str
+    weight: str
+    parameters: int
+    damage: tuple[Damage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensitivityReport:
+    """What `onnxcompress inspect --sensitivity` found.
+
+    Attributes:
+        schema_version: see this module.
+        path: the model.
+        file_bytes: of the model file and its external data.
+        target: the processor quantized for.
+        data: what the numbers stand on.
+        samples: those that noise was measured on.
+        metric: the metric whose drop was measured, if one was.
+        clean_up: the passes that ran first, as TOML, or nothing; node names are those after them.
+        clean_bytes: of the model after them, as a file, in the opset that the precisions need.
+        precisions: those asked about.
+        units: the most sensitive first, by the precision that harms it most.
+        skipped: nodes that no precision changes.
+        notes: what the reader should know before relying on the numbers.
+    """
+
+    schema_version: int
+    path: str
+    file_bytes: int
+    target: str
+    data: DataReport
+    samples: int
+    metric: str | None
+    clean_up: str
+    clean_bytes: int
+    precisions: tuple[PrecisionReport, ...]
+    units: tuple[UnitReport, ...]
+    skipped: tuple[Skip, ...]
+    notes: tuple[str, ...]

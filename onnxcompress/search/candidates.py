@@ -24,6 +24,8 @@ from onnxcompress.passes import (
     RemoveUnused,
     UnfuseSkipNorm,
 )
+from onnxcompress.qdq.candidates import RECURRENT_OPS
+from onnxcompress.qdq.recurrent import RECURRENT_WEIGHTS
 from onnxcompress.quantization.observers import Observer
 from onnxcompress.recipe import Recipe
 
@@ -60,25 +62,37 @@ class Traits:
         product_weights: elements in stored weights of MatMul and Gemm.
         has_data: whether there are real samples to calibrate on.
         goal: what the user wants most.
+        recurrent_weights: elements in stored weights of LSTM, GRU and RNN.
     """
 
     convolution_weights: int
     product_weights: int
     has_data: bool
     goal: Goal
+    recurrent_weights: int = 0
+
+    @property
+    def has_products(self) -> bool:
+        """Whether there are matrix products with stored weights, recurrent ones included."""
+        return self.product_weights + self.recurrent_weights > 0
 
 
 def traits_of(model: Model, *, has_data: bool, goal: Goal) -> Traits:
     """Reads the traits off a model."""
-    elements = dict.fromkeys(WEIGHTED_OPS, 0)
-    for node in query.nodes(model, WEIGHTED_OPS):
-        weight = query.constant(node, WEIGHTED_OPS[node.op].weight)
-        elements[node.op] += weight.size if weight is not None else 0
+    indices = {
+        **{op: (spec.weight,) for op, spec in WEIGHTED_OPS.items()},
+        **dict.fromkeys(RECURRENT_OPS, RECURRENT_WEIGHTS),
+    }
+    elements = dict.fromkeys(indices, 0)
+    for node in query.nodes(model, indices):
+        weights = (query.constant(node, index) for index in indices[node.op])
+        elements[node.op] += sum(weight.size for weight in weights if weight is not None)
     return Traits(
         convolution_weights=elements["Conv"] + elements["ConvTranspose"],
         product_weights=elements["MatMul"] + elements["Gemm"],
         has_data=has_data,
         goal=goal,
+        recurrent_weights=sum(elements[op] for op in RECURRENT_OPS),
     )
 
 
@@ -108,11 +122,11 @@ def _needs_convolutions(traits: Traits) -> str | None:
 
 
 def _needs_products(traits: Traits) -> str | None:
-    return None if traits.product_weights else "there are no MatMul or Gemm weights"
+    return None if traits.has_products else "there are no MatMul, Gemm or recurrent weights"
 
 
 def _needs_both(traits: Traits) -> str | None:
-    if not traits.convolution_weights or not traits.product_weights:
+    if not traits.convolution_weights or not traits.has_products:
         return "needs convolutions and matrix products side by side"
     return _needs_data(traits)
 
@@ -128,7 +142,7 @@ _TABLES_ONLY = QuantizeWeights(
 
 
 def _static(*passes: Pass) -> Recipe:
-    """A static recipe; what it cannot reach, the embedding tables, becomes int8 rows."""
+    """A static recipe; what it cannot reach, tables and recurrent weights, is stored as int8."""
     return Recipe((*passes, _TABLES_ONLY))
 
 

@@ -16,6 +16,11 @@ from onnxcompress.ir.model import Model
 from onnxcompress.measure.environment import environment
 from onnxcompress.measure.metrics import resolve_metric
 from onnxcompress.progress import Progress, Silent
+from onnxcompress.qdq.saturation_risk import (
+    SaturationRisk,
+    integer_products,
+    saturation_risks,
+)
 from onnxcompress.recipe import Recipe
 from onnxcompress.report.schema import (
     SCHEMA_VERSION,
@@ -63,8 +68,8 @@ def compress(
         output: path to write.
         data: an .npz, a folder of them, a `test_data_set_*` folder or `module:function`; without it
             samples are made up and prove little.
-        metric: `top1`, `top5`, `f1`, `mse`, `cosine`, `sqnr`, `agreement` or `module:function`;
-            None chooses by the outputs and labels.
+        metric: `top1`, `top5`, `f1`, `mse`, `perplexity`, `cosine`, `sqnr`, `agreement` or
+            `module:function`; None chooses by the outputs and labels.
         max_drop: the budget: the largest drop of the metric, see `measure.metrics`.
         recipe: what to do instead of searching.
         goal: the fastest model, or the smallest.
@@ -121,6 +126,7 @@ def compress(
         chosen = next(draft for draft in drafts if draft.name == choice.name)
         assert chosen.model is not None and chosen.path is not None
         written = _write(chosen.model, output, chosen.path, judge)
+    risks = saturation_risks(chosen.model)
     return CompressReport(
         schema_version=SCHEMA_VERSION,
         input=str(source),
@@ -136,7 +142,11 @@ def compress(
         environment=environment(threads),
         baseline=baseline,
         candidates=tuple(draft.report(choice) for draft in drafts),
-        notes=_notes(samples.report.caveat, chosen, max_drop),
+        notes=(
+            *_notes(samples.report.caveat, chosen, max_drop),
+            *_portability(chosen.model, risks),
+        ),
+        saturation=tuple(risks),
     )
 
 
@@ -203,3 +213,18 @@ def _notes(caveat: str | None, chosen: Draft, max_drop: float) -> tuple[str, ...
         names = ", ".join(unfused[:3])
         notes.append(f"onnxruntime does not fuse these into integer kernels: {names}{more}")
     return tuple(notes)
+
+
+def _portability(model: Model, risks: Sequence[SaturationRisk]) -> tuple[str, ...]:
+    """What x86 processors without VNNI make of the integer nodes, if there are any."""
+    products = len(integer_products(model))
+    if not products:
+        return ()
+    if not risks:
+        return ("int8 sums fit on x86 without VNNI too: the same accuracy is to be expected there",)
+    worst = max(risks, key=lambda risk: risk.worst)
+    return (
+        f"on x86 without VNNI sums of two products can saturate in {len(risks)} of {products} int8 "
+        f"nodes (at worst {worst.worst:.2f} times what an int16 holds, in {worst.node!r}): measure "
+        "there, or use --target portable",
+    )

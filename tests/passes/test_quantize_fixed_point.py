@@ -256,7 +256,7 @@ def test_int16_has_no_kernel_for_pooling() -> None:
     text = CNN.replace("a = Relu(h)", "[pool] a = MaxPool <kernel_shape = [1, 1]> (h)")
     model = model_of(text, **FILTERS)
     report = apply(QuantizeFixedPoint(word_length=12), model, data={"x": IMAGES})
-    assert reasons(report) == {"pool": "onnxruntime has no int16 kernel for it"}
+    assert reasons(report) == {"pool": "onnxruntime has no kernel for it on 16-bit integers"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,12 @@ from onnxcompress.ir.model import Constant
 from onnxcompress.pass_base import EXCLUDED, Override
 from onnxcompress.pass_manager import PassManager
 from onnxcompress.passes import MergeDuplicates, QuantizeWeights
-from onnxcompress.passes.quantize_weights import WeightBits, WeightForm, WeightGranularity
+from onnxcompress.qdq.integer_weights import (
+    WeightBits,
+    WeightForm,
+    WeightGranularity,
+    WeightScales,
+)
 from onnxcompress.quantization.granularity import PER_TENSOR, Granularity, PerBlock, PerChannel
 from onnxcompress.quantization.qparams import (
     asymmetric_qparams,
@@ -138,7 +143,7 @@ def test_tables_have_a_scale_for_each_row() -> None:
         ("MatMul(x, small)", "128 elements < min_elements=1024"),
         ("MatMul(x, nan)", "its weight holds NaN or infinities"),
         ("Gather(stack, i)", "does not read rows of a matrix"),
-        ("LSTM <hidden_size = 4> (steps, lw, lr)", "recurrent weights stay float"),
+        ("LSTM <hidden_size = 4> (steps, lw, lr)", "112 elements < min_elements=1024"),
     ],
 )
 def test_candidates_that_stay_float_are_told(call: str, reason: str) -> None:
@@ -296,7 +301,9 @@ def test_matmul_nbits_gives_the_numbers_of_dequantize_linear(
     expected = x.astype(np.float64) @ _stored(w, PerBlock(0, block_size), bits, symmetric)
     np.testing.assert_allclose(outputs(model, {"x": x})["y"], expected, rtol=1e-5, atol=2e-5)
     fast = Session(io.to_bytes(model)).run({"x": x})["y"]
-    np.testing.assert_allclose(fast, expected, rtol=1e-5, atol=2e-5)
+    # With 8 bits the one fast kernel rounds activations to 8 bits too.
+    near = 0.02 * np.abs(expected).max() if bits is WeightBits.EIGHT else 2e-5
+    np.testing.assert_allclose(fast, expected, rtol=1e-5, atol=near)
 
 
 @pytest.mark.parametrize(
@@ -390,6 +397,25 @@ def test_tables_that_stay_float(columns: int, options: dict[str, object], reason
     report = apply(QuantizeWeights(**options), model)  # type: ignore[arg-type]
     assert not report.modified
     assert reasons(report)["n"] == reason
+
+
+@pytest.mark.parametrize(("bits", "gain"), [(WeightBits.TWO, 3.0), (WeightBits.FOUR, 0.5)])
+@pytest.mark.parametrize("granularity", list(WeightGranularity))
+def test_fitted_scales_lose_less_and_take_as_much_room(
+    bits: WeightBits, gain: float, granularity: WeightGranularity
+) -> None:
+    text = """g (float[N, 64] x, int64[S] i) => (float[N, 96] y, float[S, 64] t) {
+      y = MatMul(x, w)  t = Gather(e, i) }"""
+    table, indices = normal(40, 64, seed=3), np.arange(40)
+    noise, sizes = [], []
+    for scales in WeightScales:
+        model = model_of(text, w=W, e=table)
+        pass_ = QuantizeWeights(bits=bits, granularity=granularity, scales=scales)
+        sizes.append(apply(pass_, model).bytes_after)
+        got = outputs(model, {"x": X, "i": indices})
+        noise.append((sqnr(X @ W, got["y"]), sqnr(table, got["t"])))
+    assert sizes[0] == sizes[1]
+    assert all(fitted > plain + gain for plain, fitted in zip(*noise, strict=True))
 
 
 def test_an_override_with_fewer_bits_raises_the_opset() -> None:

@@ -8,11 +8,13 @@ from onnxcompress.ir.model import Constant, Model
 from onnxcompress.pass_base import EXCLUDED, Override
 from onnxcompress.pass_manager import PassManager
 from onnxcompress.passes import QuantizeStatic, RoundAdaptively
+from onnxcompress.qdq.weight_grid import grid_bounds, in_kernel_order
 from onnxcompress.quantization.granularity import PER_TENSOR
 from onnxcompress.quantization.qparams import dequantize, quantize, symmetric_qparams
+from onnxcompress.quantization.saturation import PAIR_LIMIT, pair_sums
 from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.runtime.session import Session
-from onnxcompress.target import Target
+from onnxcompress.target import INT8_TRAITS, Target
 from tests.helpers import node, outputs
 
 from .support import Array, apply, model_of, normal, reasons, sqnr, stored_input
@@ -75,11 +77,18 @@ def test_quantize_static_stores_the_integers_chosen_here(per_channel: bool, targ
     moved = 0
     for name, values in chosen.items():
         levels, scale = _levels(model, name)
+        assert levels.dtype == np.int8
         nearest, plain_scale = _levels(plain, name)
         np.testing.assert_array_equal(scale, plain_scale)  # to the last bit
         spread = scale.reshape([-1] + [1] * (values.ndim - 1)) if scale.ndim else scale
-        np.testing.assert_array_equal(levels * spread, values)
-        assert np.abs(levels.astype(int)).max() == (127 if target is Target.X86_VNNI else 64)
+        free = grid_bounds(node(model, name), values / spread, INT8_TRAITS[target]).free
+        np.testing.assert_array_equal((levels * spread)[free], values[free])
+        np.testing.assert_array_equal(levels[~free], np.rint(values / spread)[~free])
+        largest = int(pair_sums(in_kernel_order(node(model, name), levels)).max())
+        if target is Target.X86_AVX2 and name != "depthwise":
+            assert largest <= PAIR_LIMIT
+        else:
+            assert np.abs(levels.astype(int)).max() == 127
         moved += int((levels != nearest).sum())
     assert moved > 50
 

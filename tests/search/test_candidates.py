@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx.parser
 
 from onnxcompress.ir.from_proto import import_model
@@ -31,6 +33,22 @@ def test_traits_count_weights() -> None:
     model = import_model(onnx.parser.parse_model(MODEL))
     found = traits_of(model, has_data=True, goal=Goal.SPEED)
     assert found == traits(4, 18)
+
+
+def test_traits_count_both_recurrent_weights() -> None:
+    text = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[5,1,3] x) => (y) <float[1,2,3] w = {1,2,3,4,5,6}, float[1,2,2] r = {1,2,3,4}>
+{ y = RNN <hidden_size = 2> (x, w, r) }
+"""
+    found = traits_of(import_model(onnx.parser.parse_model(text)), has_data=True, goal=Goal.SPEED)
+    assert found.recurrent_weights == 10
+    assert found.product_weights == 0
+
+
+def test_recurrent_models_try_dynamic() -> None:
+    given = replace(traits(data=False), recurrent_weights=10)
+    assert tried(given) == {"dynamic-int8"}
 
 
 def test_transformers_try_dynamic_and_one_static() -> None:

@@ -1,0 +1,170 @@
+"""Weights stored as integers, with what gives them back as float32: options and writing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+import numpy as np
+
+from onnxcompress.ir.edit import Editor
+from onnxcompress.ir.model import Constant, Node
+from onnxcompress.ir.ops import output_channel_axis
+from onnxcompress.pass_base import Pass
+from onnxcompress.qdq.candidates import why_not_finite, why_not_float32
+from onnxcompress.qdq.insert import stored_dequantized
+from onnxcompress.qdq.nbits import matmul_nbits, why_fused_wrongly, why_no_nbits
+from onnxcompress.quantization.fitting import fitted_qparams
+from onnxcompress.quantization.granularity import PER_TENSOR, Granularity, PerBlock, PerChannel
+from onnxcompress.quantization.qparams import QParams, asymmetric_qparams, symmetric_qparams
+
+_OPSETS = {2: 25, 4: 21, 8: 13, 16: 21}  # where DequantizeLinear learned the type
+_BLOCK_OPSET = 21
+
+
+class WeightBits(IntEnum):
+    """How wide the stored integers are."""
+
+    TWO = 2
+    FOUR = 4
+    EIGHT = 8
+    SIXTEEN = 16
+
+
+class WeightGranularity(Enum):
+    """What shares a scale, by the names recipes use."""
+
+    PER_TENSOR = "per-tensor"
+    PER_CHANNEL = "per-channel"
+    PER_BLOCK = "per-block"
+
+
+class WeightForm(Enum):
+    """How a product with a stored weight is written, by the names recipes use."""
+
+    DEQUANTIZE_LINEAR = "dequantize-linear"
+    MATMUL_NBITS = "matmul-nbits"
+
+
+class WeightScales(Enum):
+    """How scales and zero points are chosen, by the names recipes use."""
+
+    RANGE = "range"
+    FITTED = "fitted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerWeights(Pass):
+    """Base of a pass that stores weights as integers and computes in float32.
+
+    Source: ONNX DequantizeLinear, opset 13 (8 bits), 21 (4 and 16 bits, blocks), 25 (2 bits).
+
+    Attributes:
+        bits: width of the stored integers.
+        symmetric: signed integers around zero; else unsigned ones with zero points, which fit the
+            range of the weight.
+        granularity: one scale for each output channel, for all, or for each `block_size` weights
+            along the inputs of a channel (a channel with fewer inputs has one). The rows of a table
+            have one each, or one for each block.
+        block_size: weights that share a scale where it is per block.
+        scales: whether they cover the range of the weight or are fitted to lose least, which takes
+            a search; see `quantization.fitting`.
+        form: how MatMul is written; matmul-nbits wants 4 or 8 bits and scales per block.
+        min_elements: smaller weights stay float; they are not worth a node.
+    """
+
+    bits: WeightBits = WeightBits.EIGHT
+    symmetric: bool = True
+    granularity: WeightGranularity = WeightGranularity.PER_CHANNEL
+    block_size: int = 32
+    scales: WeightScales = WeightScales.RANGE
+    form: WeightForm = WeightForm.DEQUANTIZE_LINEAR
+    min_elements: int = 1024
+
+    def required_opset(self) -> int:
+        """See `Pass.required_opset`."""
+        in_blocks = self.granularity is WeightGranularity.PER_BLOCK
+        return max(_OPSETS[self.bits], _BLOCK_OPSET if in_blocks else 1)
+
+    def why_not(self, node: Node, weight: Constant | None) -> str | None:
+        """Why a weight stays float, whatever reads it; None if it need not.
+
+        Args:
+            node: Conv, ConvTranspose, Gemm, MatMul or Gather.
+            weight: its weight or table; None if that is not stored.
+        """
+        if weight is None:
+            return "its weight is not stored as float32 in the model"
+        reason = why_not_float32(weight, self.min_elements)
+        if reason is not None:
+            return reason
+        if self.block_size < 1:
+            return f"block_size={self.block_size} holds no weight"
+        if self._becomes_nbits(node):
+            wanted = WeightGranularity.PER_BLOCK
+            if self.granularity is not wanted:
+                return f"form={self.form.value} wants granularity={wanted.value}"
+            reason = why_no_nbits(weight, self.bits, self.block_size)
+        elif node.op != "Gather":
+            reason = why_fused_wrongly(node, weight, self.bits)
+        return why_not_finite(weight) if reason is None else reason
+
+    def granularity_for(self, node: Node, weight: Constant) -> Granularity:
+        """What shares a scale in the weight of a node."""
+        in_blocks = self.granularity is WeightGranularity.PER_BLOCK
+        if node.op == "Gather":
+            return PerBlock(1, self.block_size) if in_blocks else PerChannel(0)
+        if self.granularity is WeightGranularity.PER_TENSOR or len(weight.shape) < 2:
+            return PER_TENSOR
+        channel = output_channel_axis(node, len(weight.shape))
+        inputs = channel - 1 if channel else 1
+        if in_blocks and (self._becomes_nbits(node) or weight.shape[inputs] >= self.block_size):
+            return PerBlock(inputs, self.block_size)
+        return PerChannel(channel)
+
+    def qparams_for(
+        self, node: Node, weight: Constant, importance: np.ndarray | None = None
+    ) -> QParams:
+        """Scales and zero points for a weight.
+
+        Args:
+            node: reads the weight.
+            weight: finite float32.
+            importance: of each weight's error, see `fitted_qparams`; fitted scales heed it.
+        """
+        values, granularity = weight.values, self.granularity_for(node, weight)
+        if self.scales is WeightScales.FITTED:
+            return fitted_qparams(
+                values, granularity, self.bits, symmetric=self.symmetric, importance=importance
+            )
+        make = symmetric_qparams if self.symmetric else asymmetric_qparams
+        return make(values, granularity, self.bits)
+
+    def store(
+        self,
+        edit: Editor,
+        node: Node,
+        weight: Constant,
+        values: np.ndarray,
+        qparams: QParams,
+        *,
+        share: bool,
+    ) -> None:
+        """Makes a node read its weight as integers.
+
+        Args:
+            edit: records the change.
+            node: Conv, ConvTranspose, Gemm or MatMul.
+            weight: its weight; lends its name.
+            values: float values; integers if they are quantized already.
+            qparams: how.
+            share: whether others may read the same stored tensors, see `stored_dequantized`.
+        """
+        if self._becomes_nbits(node):
+            matmul_nbits(edit, node, weight, values, qparams, self.bits)
+            return
+        real = stored_dequantized(edit, weight, values, qparams, node, share=share)
+        edit.set_input(node, 1, real, f"{weight.name} stored as {qparams.zero_point.dtype}")
+
+    def _becomes_nbits(self, node: Node) -> bool:
+        return self.form is WeightForm.MATMUL_NBITS and node.op == "MatMul"
