@@ -26,13 +26,18 @@ if TYPE_CHECKING:
     from onnxcompress.recipe import Recipe as Recipe
     from onnxcompress.report.schema import BenchReport as BenchReport
     from onnxcompress.report.schema import CompressReport as CompressReport
+    from onnxcompress.report.schema import SensitivityReport as SensitivityReport
     from onnxcompress.runtime.context import RuntimeContext as RuntimeContext
     from onnxcompress.search.bench import benchmark as benchmark
     from onnxcompress.search.candidates import Goal as Goal
     from onnxcompress.search.compress import compress as compress
+    from onnxcompress.sensitivity.analysis import analyze_sensitivity as analyze_sensitivity
+    from onnxcompress.sensitivity.assignment import Assignment as Assignment
+    from onnxcompress.sensitivity.assignment import assign as assign
     from onnxcompress.target import Target as Target
 
 _HOMES = {
+    "Assignment": "onnxcompress.sensitivity.assignment",
     "BenchReport": "onnxcompress.report.schema",
     "CompressReport": "onnxcompress.report.schema",
     "Context": "onnxcompress.pass_base",
@@ -45,7 +50,10 @@ _HOMES = {
     "PassReport": "onnxcompress.pass_base",
     "Recipe": "onnxcompress.recipe",
     "RuntimeContext": "onnxcompress.runtime.context",
+    "SensitivityReport": "onnxcompress.report.schema",
     "Target": "onnxcompress.target",
+    "analyze_sensitivity": "onnxcompress.sensitivity.analysis",
+    "assign": "onnxcompress.sensitivity.assignment",
     "benchmark": "onnxcompress.search.bench",
     "compress": "onnxcompress.search.compress",
     "inspect_model": "onnxcompress.inspection",

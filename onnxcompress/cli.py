@@ -10,15 +10,17 @@ from typing import NoReturn
 
 from rich.console import Console, RenderableType
 
-from onnxcompress.cli_arguments import parse_drop, parse_positive
+from onnxcompress.cli_arguments import parse_bits, parse_drop, parse_positive, parse_size
 from onnxcompress.cli_progress import TerminalProgress
 from onnxcompress.demo import run_demo
 from onnxcompress.errors import OnnxCompressError, RecipeError
 from onnxcompress.inspection import inspect_model
+from onnxcompress.pass_base import Pass
 from onnxcompress.recipe import Recipe, parse_pass
 from onnxcompress.registry import find_pass, pass_types
-from onnxcompress.report.json import Report, write_json
+from onnxcompress.report.json import Report, read_sensitivity, write_json
 from onnxcompress.report.schema import CompressReport
+from onnxcompress.report.sensitivity import assignment_report, sensitivity_report
 from onnxcompress.report.terminal import (
     bench_report,
     compress_report,
@@ -29,6 +31,9 @@ from onnxcompress.report.terminal import (
 from onnxcompress.search.bench import benchmark
 from onnxcompress.search.candidates import Goal
 from onnxcompress.search.compress import compress
+from onnxcompress.sensitivity.analysis import SAMPLES, analyze_sensitivity
+from onnxcompress.sensitivity.assignment import assign
+from onnxcompress.sensitivity.precision import weight_precisions
 from onnxcompress.target import Target
 
 DONE, ERROR, USAGE, NOTHING_BETTER, INTERRUPTED = 0, 1, 2, 3, 130
@@ -124,8 +129,62 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
+    if arguments.sensitivity:
+        return _inspect_sensitivity(arguments)
+    for option in ("data", "metric", "bits", "passes", "recipe", "exact", "alone"):
+        if getattr(arguments, option):
+            raise RecipeError(f"--{option.removesuffix('es')} goes with --sensitivity")
     report = inspect_model(arguments.model, timed=arguments.profile)
     return _finish(report, inspect_report(report), arguments.json)
+
+
+def _inspect_sensitivity(arguments: argparse.Namespace) -> int:
+    prepare, precisions = _question(arguments)
+    with TerminalProgress() as progress:
+        report = analyze_sensitivity(
+            arguments.model,
+            precisions,
+            prepare=prepare,
+            data=arguments.data,
+            metric=arguments.metric,
+            samples=None if arguments.exact else arguments.samples,
+            alone_only=arguments.alone,
+            target=arguments.target,
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            progress=progress,
+        )
+    return _finish(report, sensitivity_report(report), arguments.json)
+
+
+_Passes = Sequence[Pass] | None
+
+
+def _question(arguments: argparse.Namespace) -> tuple[_Passes, _Passes]:
+    """What runs first and what sensitivity is asked about; None for what suits the model."""
+    ways = {"--bits": arguments.bits, "--pass": arguments.passes, "--recipe": arguments.recipe}
+    given = [option for option, value in ways.items() if value]
+    if len(given) > 1:
+        raise RecipeError(f"give one of {' and '.join(given)}")
+    if arguments.bits:
+        return None, weight_precisions(arguments.bits)
+    if arguments.recipe:
+        *prepare, asked = Recipe.load(arguments.recipe).passes
+        return prepare, [asked]
+    return None, [parse_pass(each) for each in arguments.passes] if arguments.passes else None
+
+
+def _assign(arguments: argparse.Namespace) -> int:
+    report = read_sensitivity(arguments.report)
+    size = arguments.size
+    assignment = assign(
+        report,
+        max_bytes=size.of(report.file_bytes) if size else None,
+        min_sqnr=arguments.min_sqnr,
+    )
+    assignment.recipe.save(arguments.output)
+    _show(assignment_report(report, assignment, arguments.output))
+    return DONE
 
 
 def _passes(arguments: argparse.Namespace) -> int:
@@ -208,7 +267,27 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_inspect)
     command.add_argument("model", type=Path)
     command.add_argument("--profile", action="store_true", help="also time each operator")
+    _add_sensitivity(command)
     _add_json(command)
+
+    command = commands.add_parser("assign", help="give each node the bits it needs, as a recipe")
+    command.set_defaults(run=_assign)
+    command.add_argument(
+        "report", type=Path, metavar="SENSITIVITY.json", help="from inspect --sensitivity --json"
+    )
+    budget = command.add_mutually_exclusive_group(required=True)
+    budget.add_argument(
+        "--size",
+        type=parse_size,
+        help="the least error in a file of this size: 25%% of the original, or 4.5MB",
+    )
+    budget.add_argument(
+        "--min-sqnr",
+        type=float,
+        metavar="DB",
+        help="the smallest file whose output keeps this signal-to-noise ratio",
+    )
+    command.add_argument("-o", "--output", type=Path, required=True, help="the recipe to write")
 
     command = commands.add_parser("passes", help="what passes there are, with their options")
     command.set_defaults(run=_passes)
@@ -222,6 +301,45 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_sensitivity(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("sensitivity")
+    group.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="rank nodes by the damage that quantizing them does",
+    )
+    group.add_argument("--data", help="as for compress")
+    group.add_argument("--metric", help="also measure the drop of this metric, for the worst nodes")
+    group.add_argument(
+        "--bits", type=parse_bits, metavar="8,4,2", help="ask about weights of these widths"
+    )
+    group.add_argument(
+        "--pass",
+        dest="passes",
+        action="append",
+        metavar="NAME[:OPTION=VALUE,...]",
+        help="ask about this pass; repeat to compare (default: what suits the model)",
+    )
+    group.add_argument(
+        "--recipe",
+        type=Path,
+        help="ask about the last pass of this file; those before it run first, instead of clean-up",
+    )
+    group.add_argument(
+        "--samples",
+        type=parse_positive,
+        default=SAMPLES,
+        help=f"samples to measure damage on (default {SAMPLES})",
+    )
+    group.add_argument("--exact", action="store_true", help="measure it on all samples")
+    group.add_argument(
+        "--alone", action="store_true", help="quantize nodes alone only, which takes half the time"
+    )
+    group.add_argument("--target", type=_target, default=None, help="as for compress")
+    group.add_argument("--batch-size", type=parse_positive, default=1, help="default 1")
+    group.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
+
+
 def _add_judging(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data",
@@ -230,8 +348,8 @@ def _add_judging(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--metric",
-        help="top1, top5, f1, mse, cosine, sqnr, agreement or module:function (default: what fits "
-        "the outputs and labels)",
+        help="top1, top5, f1, mse, perplexity, cosine, sqnr, agreement or module:function "
+        "(default: what fits the outputs and labels)",
     )
     command.add_argument("--threads", type=parse_positive, default=1, help="default 1")
     command.add_argument("--batch-size", type=parse_positive, default=1, help="default 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import dataclass
 
 
 def parse_drop(text: str) -> float:
@@ -23,3 +24,36 @@ def parse_positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """A size as `25%` of another file, or in bytes."""
+
+    value: float
+    relative: bool
+
+    def of(self, original: int) -> int:
+        """The size in bytes, beside an original of so many."""
+        return int(self.value * original) if self.relative else int(self.value)
+
+
+_UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "B": 1.0}
+
+
+def parse_size(text: str) -> FileSize:
+    """A size as `25%`, `900kB`, `4.5MB`, `2GB` or `70000`."""
+    units = {"%": 0.01, **_UNITS}
+    unit = next((each for each in units if text.endswith(each)), "")
+    try:
+        value = float(text.removesuffix(unit)) * units.get(unit, 1.0)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 25%, 900kB or 4.5MB")
+    return FileSize(value, unit == "%")
+
+
+def parse_bits(text: str) -> tuple[int, ...]:
+    """Widths as `8,4,2`."""
+    return tuple(parse_positive(each.strip()) for each in text.split(","))

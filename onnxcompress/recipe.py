@@ -26,6 +26,7 @@ from tomlkit.items import AoT
 from onnxcompress.errors import RecipeError
 from onnxcompress.pass_base import Override, Pass
 from onnxcompress.registry import find_pass, options, read_options
+from onnxcompress.text_file import write_text
 
 _MAX_BYTES = 1 << 20  # a recipe is written by hand; more than this is not one
 
@@ -81,6 +82,14 @@ class Recipe:
         document = tomlkit.document()
         document.append("pass", _tables_of(_write_pass(pass_) for pass_ in self.passes))
         return tomlkit.dumps(document)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the recipe as TOML, whole or not at all.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        write_text(path, self.dump())
 
     @staticmethod
     def of(passes: Iterable[Pass]) -> Recipe:

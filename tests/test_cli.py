@@ -81,6 +81,26 @@ def test_recipe_runs_just_its_passes(tmp_path: Path, data: Path) -> None:
     assert "QuantizeLinear" in kinds
 
 
+@pytest.mark.parametrize("target", ["x86-vnni", "portable"])
+def test_the_report_says_what_may_saturate_on_other_processors(
+    target: str, tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, report = tmp_path / "out.onnx", tmp_path / "report.json"
+    arguments = ["compress", MODEL, "-o", output, "--data", data, "--pass", "quantize-static"]
+    arguments += ["--target", target, "--json", report]
+    assert cli.run([str(each) for each in arguments]) in (cli.DONE, cli.NOTHING_BETTER)
+    risks = json.loads(report.read_text())["saturation"]
+    shown = " ".join(capsys.readouterr().out.split())
+    if target == "portable":
+        assert risks == []
+        assert "int8 sums fit on x86 without VNNI too" in shown
+        return
+    assert risks and all(risk["worst"] > 1 for risk in risks)
+    worst = max(risks, key=lambda risk: risk["worst"])
+    assert f"can saturate in {len(risks)} of " in shown
+    assert f"{worst['worst']:.2f} times what an int16 holds, in {worst['node']!r}" in shown
+
+
 def test_a_recipe_that_gains_nothing_exits_with_3(tmp_path: Path, data: Path) -> None:
     output = tmp_path / "out.onnx"
     arguments = ["compress", MODEL, "-o", output, "--data", data, "--pass", "remove-unused"]
@@ -126,7 +146,7 @@ def test_passes_lists_all_and_explains_one(capsys: pytest.CaptureFixture[str]) -
         assert name in shown
     assert cli.run(["passes", "quantize-static"]) == cli.DONE
     shown = capsys.readouterr().out
-    assert "min-max | percentile | entropy | mse, default min-max" in shown
+    assert "min-max | percentile | entropy | mse | output-error, default min-max" in shown
 
 
 def test_demo_ends_in_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

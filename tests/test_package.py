@@ -15,6 +15,7 @@ import onnxcompress
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = [
+    "Assignment",
     "BenchReport",
     "CompressReport",
     "Context",
@@ -27,7 +28,10 @@ PUBLIC = [
     "PassReport",
     "Recipe",
     "RuntimeContext",
+    "SensitivityReport",
     "Target",
+    "analyze_sensitivity",
+    "assign",
     "benchmark",
     "compress",
     "inspect_model",

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import msgspec
 
-from onnxcompress.errors import OutputError
-from onnxcompress.report.schema import BenchReport, CompressReport, InspectReport
+from onnxcompress.errors import DataError
+from onnxcompress.report.schema import (
+    SCHEMA_VERSION,
+    BenchReport,
+    CompressReport,
+    InspectReport,
+    SensitivityReport,
+)
+from onnxcompress.text_file import write_text
 
-Report = CompressReport | BenchReport | InspectReport
+Report = CompressReport | BenchReport | InspectReport | SensitivityReport
 
 
 def to_json(report: Report) -> str:
@@ -24,18 +31,34 @@ def write_json(report: Report, path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    write_text(path, to_json(report))
+
+
+def read_sensitivity(path: str | os.PathLike[str]) -> SensitivityReport:
+    """Reads what `write_json` wrote of a sensitivity report.
+
+    Raises:
+        DataError: the file cannot be read, is another report, or is of another version.
+    """
     path = Path(path)
-    draft = path.with_name(f".{path.name}.part")
+    how = "`onnxcompress inspect MODEL --sensitivity --json` writes one"
     try:
-        draft.write_text(to_json(report), encoding="utf-8")
-        draft.replace(path)
+        report = msgspec.json.decode(path.read_bytes(), type=SensitivityReport)
     except OSError as fault:
-        draft.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {fault.strerror}") from fault
+        raise DataError(f"{path}: cannot be read: {fault.strerror}") from fault
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise DataError(f"{path}: not a sensitivity report ({fault}); {how}") from fault
+    if report.schema_version != SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: a report of version {report.schema_version}, not {SCHEMA_VERSION}; {how}"
+        )
+    return report
 
 
 def json_schema() -> str:
     """The JSON schema of all reports."""
-    schemas, parts = msgspec.json.schema_components([CompressReport, BenchReport, InspectReport])
+    schemas, parts = msgspec.json.schema_components(
+        [CompressReport, BenchReport, InspectReport, SensitivityReport]
+    )
     document = {"anyOf": list(schemas), "$defs": parts}
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"

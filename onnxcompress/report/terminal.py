@@ -46,7 +46,7 @@ def compress_report(report: CompressReport) -> RenderableType:
     for candidate in report.candidates:
         row = (candidate.name, candidate.status.value, candidate.reason)
         outcomes.add_row(*map(Text, row), style=_STYLES[candidate.status])
-    parts: list[RenderableType] = [_data_line(report.data), "", table, "", outcomes]
+    parts: list[RenderableType] = [data_line(report.data), "", table, "", outcomes]
     parts += _chosen_lines(report.chosen)
     parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
     parts += ["", Text(report.verdict, style="bold green" if report.improved else "bold yellow")]
@@ -59,7 +59,7 @@ def bench_report(report: BenchReport) -> RenderableType:
     table = _table(report.metric, "model")
     for model in report.models:
         _add_model(table, model, report.models[0])
-    parts: list[RenderableType] = [_data_line(report.data), "", table, ""]
+    parts: list[RenderableType] = [data_line(report.data), "", table, ""]
     for model in report.models:
         ops = sorted(model.executed_ops.items(), key=lambda item: -item[1])
         parts += [
@@ -199,7 +199,8 @@ def _pass_lines(report: PassReport) -> Iterator[Text]:
         )
 
 
-def _data_line(data: DataReport) -> Text:
+def data_line(data: DataReport) -> Text:
+    """What the numbers stand on."""
     labels = "labelled" if data.labelled else "unlabelled"
     calibrated = f", calibrated on {data.calibration_samples} others"
     return Text(
