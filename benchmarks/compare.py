@@ -31,9 +31,9 @@ from benchmarks.subjects.table import SUBJECTS
 from onnxcompress.errors import OnnxCompressError
 
 
-def compress(model: Path, output: Path, data: Path) -> str:
+def compress(model: Path, output: Path, data: Path, metric: str | None) -> str:
     """The user-level job, in a process of its own; returns how it was done."""
-    report = onnxcompress.compress(model, output, data=str(data))
+    report = onnxcompress.compress(model, output, data=str(data), metric=metric)
     tried = sum(candidate.model is not None for candidate in report.candidates)
     judged = report.data.evaluation_samples
     return (
@@ -55,9 +55,10 @@ def compare(folder: Path, samples: int | None) -> Comparison:
         OnnxCompressError: the models could not be measured.
     """
     source, calibration = folder / "model.onnx", folder / "calibration.npz"
+    metric = SUBJECTS[folder.name].metric.judged_by if folder.name in SUBJECTS else None
     with tempfile.TemporaryDirectory(prefix="compare-") as work:
         ours = Path(work, "ours.onnx")
-        done = run_in_child(compress, source, ours, calibration)
+        done = run_in_child(compress, source, ours, calibration, metric)
         rows = [Row(name="original"), Row(name="onnxcompress", made=done.value + _cost(done))]
         paths = [source, ours]
         for index, peer in enumerate(PEERS):
@@ -72,7 +73,7 @@ def compare(folder: Path, samples: int | None) -> Comparison:
             rows.append(Row(name=peer.name, made=_made(built) + _cost(built)))
             paths.append(output)
         data = thinned(folder / "test.npz", samples, Path(work))
-        report = onnxcompress.benchmark(paths, data=str(data))
+        report = onnxcompress.benchmark(paths, data=str(data), metric=metric)
     measured = iter(report.models)
     return Comparison(
         subject=folder.name,

@@ -20,6 +20,7 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks.child import first_line
@@ -80,6 +81,15 @@ def _dynamic(source: Path, output: Path, reader: Reader, *, op_types: list[str] 
     quantize_dynamic(source, output, weight_type=QuantType.QInt8, op_types_to_quantize=op_types)
 
 
+def _four_bits(source: Path, output: Path, reader: Reader) -> None:
+    del reader
+    quantizer = MatMulNBitsQuantizer(
+        str(source), bits=4, block_size=32, op_types_to_quantize=("MatMul", "Gather")
+    )
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(output), use_external_data_format=False)
+
+
 PERCENTILE_SAMPLES: Final = 50
 """onnxruntime keeps every activation of every sample while it looks for percentiles."""
 
@@ -106,6 +116,7 @@ PEERS: tuple[Peer, ...] = (
         quantize=partial(_dynamic, op_types=["MatMul"]),
         subjects=frozenset({"efficientnet-lite0", "resnet20"}),
     ),
+    Peer(name="onnxruntime 4-bit weights, blocks of 32", quantize=_four_bits),
 )
 """In the order of the table's rows."""
 
@@ -141,7 +152,8 @@ def build(index: int, source: Path, calibration: Path, output: Path) -> Built:
     sample = Reader(calibration, names, 1).get_next()
     assert sample is not None
     Session(output).run(sample)
-    return Built(samples=0 if "dynamic" in peer.name else reader.count, note=note)
+    calibrated = " static," in peer.name
+    return Built(samples=reader.count if calibrated else 0, note=note)
 
 
 def _prepared(source: Path, folder: Path) -> tuple[Path, str]:

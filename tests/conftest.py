@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.subjects.__main__ import default_cache
+from tests import tiny_decoder as tiny_decoder_files
 
 SUBJECTS = default_cache(os.environ)
 
@@ -14,4 +15,12 @@ def subject(request: pytest.FixtureRequest) -> Path:
     folder = SUBJECTS / request.param
     if not (folder / "model.onnx").is_file():
         pytest.skip(f"{request.param} was not fetched: python -m benchmarks.subjects fetches it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model.onnx and data.npz of a small language model with a cache."""
+    folder = tmp_path_factory.mktemp("decoder")
+    tiny_decoder_files.write(folder)
     return folder

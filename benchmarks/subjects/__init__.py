@@ -8,5 +8,6 @@
                    subject.json      where everything came from, shapes, counts, float metric
 
 Both ``.npz`` files hold one array per model input, under the input's name, first axis = samples,
-and ``labels`` (int64). No sample is in both. ``benchmarks.subjects.table`` lists the subjects.
+and ``labels`` (int64), a class or what else the metric counts. No sample is in both.
+``benchmarks.subjects.table`` lists the subjects.
 """

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.subjects.archive import Package
 from benchmarks.subjects.errors import SubjectError
+from benchmarks.subjects.evaluate import TOP1
 from benchmarks.subjects.export import export
 from benchmarks.subjects.subject import Samples, Sources, Split, Subject
 
@@ -76,7 +77,7 @@ def _build(sources: Sources, folder: Path) -> Split:
     export(
         _module(sources),
         {"input": torch.zeros(1, 3, _SIZE, _SIZE)},
-        {"input": torch.from_numpy(pixels[:3])},
+        [{"input": torch.from_numpy(pixels[:3])}],
         folder / "model.onnx",
         dynamic_axes={"input": {0: "batch"}, "logits": {0: "batch"}},
     )
@@ -92,6 +93,7 @@ SUBJECT = Subject(
     summary="EfficientNet-Lite0 for ImageNet, depthwise CNN, ReLU6, raw export",
     licenses="weights and architecture Apache-2.0; images: bring your own",
     inputs={"input": "(RGB pixel - 127) / 128, NCHW float32 of 224x224 pixels"},
+    metric=TOP1,
     build=_build,
     packages=(_WEIGHTS, _ARCHITECTURE),
     shared=(_IMAGES,),

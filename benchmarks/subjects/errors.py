@@ -8,4 +8,4 @@ class SubjectError(Exception):
 
 
 class MissingFileError(SubjectError):
-    """A file that no package ships is not where it was looked for."""
+    """A file is not where it was looked for, or cannot be had on this system."""

@@ -1,7 +1,8 @@
-"""The float metric of a subject, and what its model file looks like."""
+"""The float metrics of subjects, and what a model file looks like."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from benchmarks.subjects.subject import Samples
+from benchmarks.subjects.subject import FloatMetric, Samples
 
 _BATCH = 50
 
@@ -25,6 +26,24 @@ def top1(model: Path, samples: Samples) -> float:
         scores = session.run(None, feeds)[0]
         right += int(np.sum(scores.argmax(axis=1) == samples.labels[rows]))
     return round(100 * right / len(samples), 2)
+
+
+def perplexity(model: Path, samples: Samples) -> float:
+    """The exponential of the mean negative log-likelihood of the labels under the first output."""
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    logits = session.get_outputs()[0].name
+    lost = 0.0
+    for row, labels in enumerate(samples.labels):
+        feeds = {name: array[row : row + 1] for name, array in samples.inputs.items()}
+        scores = session.run([logits], feeds)[0][0].astype(np.float64)
+        scores -= scores.max(axis=-1, keepdims=True)
+        own = np.take_along_axis(scores, labels[:, None], axis=-1)[:, 0]
+        lost += float(np.sum(np.log(np.exp(scores).sum(axis=-1)) - own))
+    return round(math.exp(lost / samples.labels.size), 3)
+
+
+TOP1 = FloatMetric(name="top-1", unit="%", value=top1)
+PERPLEXITY = FloatMetric(name="perplexity", unit="", value=perplexity, judged_by="perplexity")
 
 
 def describe(model: Path) -> dict[str, Any]:

@@ -108,9 +108,9 @@ def _write(
         "libraries": libraries,
         "samples": {"calibration": len(split.calibration), "test": len(split.test)},
         "metric": {
-            "name": "top-1",
-            "value": evaluate.top1(folder / MODEL, split.test),
-            "unit": "%",
+            "name": subject.metric.name,
+            "value": subject.metric.value(folder / MODEL, split.test),
+            "unit": subject.metric.unit,
             "data": TEST,
         },
         "model": evaluate.describe(folder / MODEL),

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.subjects import reuters
 from benchmarks.subjects.archive import Package
+from benchmarks.subjects.evaluate import TOP1
 from benchmarks.subjects.export import export
 from benchmarks.subjects.subject import Samples, Sources, Split, Subject
 
@@ -88,7 +89,7 @@ def _build(sources: Sources, folder: Path) -> Split:
     export(
         module,
         {name: tensor[:2] for name, tensor in inputs.items()},
-        {name: tensor[2:7, : _TOKENS // 2] for name, tensor in inputs.items()},
+        [{name: tensor[2:7, : _TOKENS // 2] for name, tensor in inputs.items()}],
         folder / "model.onnx",
         dynamic_axes={**batched, "logits": {0: "batch"}},
     )
@@ -107,6 +108,7 @@ SUBJECT = Subject(
         "attention_mask": "1 for a token, 0 for padding",
         "token_type_ids": "0 throughout: one segment",
     },
+    metric=TOP1,
     build=_build,
     packages=(_ENCODER, reuters.PACKAGE),
     libraries=(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.subjects.evaluate import TOP1
 from benchmarks.subjects.images import normalized_nchw
 from benchmarks.subjects.subject import Samples, Sources, Split, Subject
 
@@ -44,6 +45,7 @@ SUBJECT = Subject(
     inputs={
         "input": f"RGB / 255, less mean {_MEAN}, over std {_STD}, NCHW float32 of 32x32 pixels"
     },
+    metric=TOP1,
     build=_build,
     shared=(_MODEL, _TRAIN, _TEST),
 )

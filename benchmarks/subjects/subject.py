@@ -20,7 +20,8 @@ class Samples:
 
     Attributes:
         inputs: one array per model input, under the input's name, shape (samples, ...).
-        labels: the right class of each sample, int64, shape (samples,).
+        labels: the right answer to each sample, int64, shape (samples, ...): a class, or what
+            else the subject's metric counts.
     """
 
     inputs: Mapping[str, np.ndarray]
@@ -31,8 +32,8 @@ class Samples:
         lengths = {name: len(array) for name, array in self.arrays().items()}
         if len(set(lengths.values())) != 1:
             raise SubjectError(f"sample counts differ: {lengths}")
-        if self.labels.dtype != np.int64 or self.labels.ndim != 1:
-            raise SubjectError(f"labels must be int64 of rank 1, not {self.labels.dtype}")
+        if self.labels.dtype != np.int64:
+            raise SubjectError(f"labels must be int64, not {self.labels.dtype}")
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -78,6 +79,23 @@ class Sources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FloatMetric:
+    """How good the float model is, in the words of its field.
+
+    Attributes:
+        name: as people write it, such as ``top-1``.
+        unit: of the value, such as ``%``; empty for a plain number.
+        value: finds it for a model file and samples.
+        judged_by: what to give ``--metric``; None where onnxcompress chooses right by itself.
+    """
+
+    name: str
+    unit: str
+    value: Callable[[Path, Samples], float]
+    judged_by: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """One real model with its data.
 
@@ -86,6 +104,7 @@ class Subject:
         summary: one line for ``list``.
         licenses: of the weights and of the data, in words.
         inputs: for each model input, how it was made from the raw data.
+        metric: recorded for the test data.
         build: writes ``model.onnx`` (and extra files) to the folder it gets; returns the data.
         packages: archives to download.
         shared: files or folders below the --shared folder that are not downloaded.
@@ -96,6 +115,7 @@ class Subject:
     summary: str
     licenses: str
     inputs: Mapping[str, str]
+    metric: FloatMetric
     build: Callable[[Sources, Path], Split]
     packages: tuple[Package, ...] = ()
     shared: tuple[str, ...] = ()

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from benchmarks.subjects import efficientnet_lite0, minilm, resnet20
+from benchmarks.subjects import (
+    digits,
+    efficientnet_lite0,
+    minilm,
+    orientation,
+    resnet20,
+    smollm2,
+    speaker_encoder,
+    text_line,
+)
 from benchmarks.subjects.subject import Subject
 
 SUBJECTS: dict[str, Subject] = {
@@ -11,5 +20,10 @@ SUBJECTS: dict[str, Subject] = {
         efficientnet_lite0.SUBJECT,
         resnet20.SUBJECT,
         minilm.SUBJECT,
+        smollm2.SUBJECT,
+        speaker_encoder.SUBJECT,
+        digits.SUBJECT,
+        orientation.SUBJECT,
+        text_line.SUBJECT,
     )
 }

