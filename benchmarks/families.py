@@ -71,7 +71,8 @@ def measure(folder: Path, samples: int | None) -> Section:
                 else:
                     run_in_child(compress, source, calibration, family.passes, output)
             except ChildError as fault:
-                entries.append(Entry(family=family, failure=str(fault)))
+                told = str(fault).replace(work + os.sep, "")
+                entries.append(Entry(family=family, failure=told))
                 continue
             entries.append(Entry(family=family))
             paths.append(output)
