@@ -11,12 +11,14 @@ from onnxcompress.ir.model import Model
 from onnxcompress.ir.ops import WEIGHTED_OPS
 from onnxcompress.pass_base import Override, Pass
 from onnxcompress.passes import (
+    GPTQ,
     FoldAffine,
     FoldBatchNorm,
     FoldConstants,
     FoldPad,
     MergeDuplicates,
     MergeMatMuls,
+    PalettizeWeights,
     QuantizeDynamic,
     QuantizeStatic,
     QuantizeWeights,
@@ -25,6 +27,7 @@ from onnxcompress.passes import (
     UnfuseSkipNorm,
 )
 from onnxcompress.qdq.candidates import RECURRENT_OPS
+from onnxcompress.qdq.integer_weights import WeightBits, WeightGranularity, WeightScales
 from onnxcompress.qdq.recurrent import RECURRENT_WEIGHTS
 from onnxcompress.quantization.observers import Observer
 from onnxcompress.recipe import Recipe
@@ -135,9 +138,21 @@ def _for_size(traits: Traits) -> str | None:
     return None if traits.goal is Goal.SIZE else "saves bytes, not time (--goal size tries it)"
 
 
+def _calibrated_size(traits: Traits) -> str | None:
+    reason = None if traits.has_data else "rounding by outputs needs data (--data)"
+    return _for_size(traits) or reason
+
+
 _NO_PRODUCTS = Override(None, op_types=("MatMul", "Gemm"))
 _TABLES_ONLY = QuantizeWeights(
     overrides=(Override(None, op_types=tuple(WEIGHTED_OPS)),),
+)
+
+_INT4 = QuantizeWeights(
+    bits=WeightBits.FOUR,
+    symmetric=False,
+    granularity=WeightGranularity.PER_BLOCK,
+    scales=WeightScales.FITTED,
 )
 
 
@@ -175,5 +190,12 @@ CANDIDATES: tuple[Candidate, ...] = (
         unfit=_needs_both,
     ),
     Candidate(name="weights-int8", recipe=Recipe.of([QuantizeWeights()]), unfit=_for_size),
+    Candidate(name="palette-16", recipe=Recipe.of([PalettizeWeights()]), unfit=_for_size),
+    Candidate(name="weights-int4", recipe=Recipe.of([_INT4]), unfit=_for_size),
+    Candidate(
+        name="gptq-int4",
+        recipe=Recipe.of([GPTQ(symmetric=False), _INT4]),
+        unfit=_calibrated_size,
+    ),
 )
 """Tried in this order; all that fit are measured."""

@@ -67,8 +67,11 @@ def test_convolutions_try_every_range_and_float_starts() -> None:
 
 
 def test_size_also_tries_weights_alone() -> None:
-    assert "weights-int8" in tried(traits(10, 10, goal=Goal.SIZE))
-    assert "weights-int8" not in tried(traits(10, 10))
+    without_data = {"weights-int8", "weights-int4", "palette-16"}
+    calibrated = without_data | {"gptq-int4"}
+    assert calibrated <= tried(traits(10, 10, goal=Goal.SIZE))
+    assert calibrated.isdisjoint(tried(traits(10, 10)))
+    assert calibrated & tried(traits(10, 10, data=False, goal=Goal.SIZE)) == without_data
 
 
 def test_candidates_have_names_of_their_own_and_clean_up_is_exact() -> None:
