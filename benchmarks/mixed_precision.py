@@ -7,8 +7,6 @@ signal-to-noise ratio on held-out data, at the sizes that the files really have.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import tempfile
 from collections import Counter
@@ -18,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results import RESULTS, command_line, environment_line, find_subject
-from benchmarks.subjects.__main__ import default_cache
-from benchmarks.subjects.errors import SubjectError
+from benchmarks.page import page_parser, write_page
+from benchmarks.results import command_line, environment_line, find_subject
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.ir import io
@@ -184,26 +181,15 @@ def markdown(cache: Path, subjects: Sequence[str], command: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints and writes the page; 1 if a subject was not fetched."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.mixed_precision", description=__doc__
-    )
-    parser.add_argument("--cache", type=Path, default=default_cache(os.environ))
-    parser.add_argument("--output", type=Path, default=RESULTS / "mixed_precision.md")
+    parser = page_parser("mixed_precision", __doc__)
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=", ".join(SUBJECTS))
     options = parser.parse_args(arguments)
     chosen = options.subjects or list(SUBJECTS)
     unknown = set(chosen) - SUBJECTS.keys()
     if unknown:
         parser.error(f"there is no subject {min(unknown)!r}; choose from {', '.join(SUBJECTS)}")
-    try:
-        page = markdown(options.cache, chosen, command_line("mixed_precision", arguments))
-    except SubjectError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(page, encoding="utf-8")
-    print(page)
-    return 0
+    command = command_line("mixed_precision", arguments)
+    return write_page(options.output, lambda: markdown(options.cache, chosen, command))
 
 
 if __name__ == "__main__":

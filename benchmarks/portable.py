@@ -7,7 +7,6 @@ add two products in an int16.
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import subprocess
@@ -21,9 +20,9 @@ import numpy as np
 from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 
 from benchmarks.first_outputs import first_outputs
+from benchmarks.page import page_parser, write_page
 from benchmarks.peers import Reader
-from benchmarks.results import RESULTS, command_line, environment_line, find_subject
-from benchmarks.subjects.__main__ import default_cache
+from benchmarks.results import command_line, environment_line, find_subject
 from benchmarks.subjects.errors import SubjectError
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.ir import io
@@ -191,22 +190,15 @@ def markdown(cache: Path, names: Sequence[str], emulator: str, command: str) -> 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints and writes the page; 1 if a subject or the emulator is missing."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.portable", description=__doc__)
+    parser = page_parser("portable", __doc__)
     parser.add_argument("subjects", metavar="SUBJECT", nargs="*", default=list(PLANS))
     parser.add_argument("--emulator", required=True, help="QEMU's qemu-x86_64, 7.2 or later")
-    parser.add_argument("--cache", type=Path, default=default_cache(os.environ))
-    parser.add_argument("--output", type=Path, default=RESULTS / "portable.md")
     options = parser.parse_args(arguments)
     command = command_line("portable", arguments)
-    try:
-        page = markdown(options.cache, options.subjects, options.emulator, command)
-    except SubjectError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(page, encoding="utf-8")
-    print(page)
-    return 0
+    return write_page(
+        options.output,
+        lambda: markdown(options.cache, options.subjects, options.emulator, command),
+    )
 
 
 if __name__ == "__main__":

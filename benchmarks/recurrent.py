@@ -7,8 +7,6 @@ those of a batch.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,9 +16,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from onnxruntime.quantization import quantize_dynamic
 
-from benchmarks.results import RESULTS, command_line, environment_line, find_subject
-from benchmarks.subjects.__main__ import default_cache
-from benchmarks.subjects.errors import SubjectError
+from benchmarks.page import page_parser, write_page
+from benchmarks.results import command_line, environment_line, find_subject
 from benchmarks.subjects.verification import equal_error_rate
 from onnxcompress.ir import io, query
 from onnxcompress.measure.latency import compare_latency
@@ -111,20 +108,11 @@ def markdown(cache: Path, command: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, prints and writes the page; 1 if the subject was not fetched."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.recurrent", description=__doc__)
-    parser.add_argument("--cache", type=Path, default=default_cache(os.environ))
-    parser.add_argument("--output", type=Path, default=RESULTS / "recurrent.md")
+    """Measures, prints and writes the page; 1 if a subject was not fetched."""
+    parser = page_parser("recurrent", __doc__)
     options = parser.parse_args(arguments)
-    try:
-        page = markdown(options.cache, command_line("recurrent", arguments))
-    except SubjectError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(page, encoding="utf-8")
-    print(page)
-    return 0
+    command = command_line("recurrent", arguments)
+    return write_page(options.output, lambda: markdown(options.cache, command))
 
 
 if __name__ == "__main__":

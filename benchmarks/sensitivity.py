@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,9 +15,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.results import RESULTS, command_line, environment_line, find_subject
-from benchmarks.subjects.__main__ import default_cache
-from benchmarks.subjects.errors import SubjectError
+from benchmarks.page import page_parser, write_page
+from benchmarks.results import command_line, environment_line, find_subject
 from onnxcompress.pass_base import Pass
 from onnxcompress.passes import QuantizeStatic
 from onnxcompress.sensitivity.analysis import SAMPLES, analyze_sensitivity
@@ -98,19 +95,10 @@ def markdown(cache: Path, command: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints and writes the page; 1 if a subject was not fetched."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sensitivity", description=__doc__)
-    parser.add_argument("--cache", type=Path, default=default_cache(os.environ))
-    parser.add_argument("--output", type=Path, default=RESULTS / "sensitivity.md")
+    parser = page_parser("sensitivity", __doc__)
     options = parser.parse_args(arguments)
-    try:
-        page = markdown(options.cache, command_line("sensitivity", arguments))
-    except SubjectError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(page, encoding="utf-8")
-    print(page)
-    return 0
+    command = command_line("sensitivity", arguments)
+    return write_page(options.output, lambda: markdown(options.cache, command))
 
 
 if __name__ == "__main__":

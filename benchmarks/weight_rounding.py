@@ -6,8 +6,6 @@ of 32, calibrates on 64 samples, and compares top-1 and the outputs on held-out 
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results import RESULTS, command_line, environment_line, find_subject
-from benchmarks.subjects.__main__ import default_cache
-from benchmarks.subjects.errors import SubjectError
+from benchmarks.page import page_parser, write_page
+from benchmarks.results import command_line, environment_line, find_subject
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.ir import io
@@ -118,23 +115,11 @@ def markdown(cache: Path, names: Sequence[str], command: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints and writes the page; 1 if a subject was not fetched."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.weight_rounding", description=__doc__
-    )
+    parser = page_parser("weight_rounding", __doc__)
     parser.add_argument("subjects", nargs="*", choices=[*SUBJECTS, []], default=[*SUBJECTS])
-    parser.add_argument("--cache", type=Path, default=default_cache(os.environ))
-    parser.add_argument("--output", type=Path, default=RESULTS / "weight_rounding.md")
     options = parser.parse_args(arguments)
-    try:
-        command = command_line("weight_rounding", arguments)
-        page = markdown(options.cache, options.subjects, command)
-    except SubjectError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(page, encoding="utf-8")
-    print(page)
-    return 0
+    command = command_line("weight_rounding", arguments)
+    return write_page(options.output, lambda: markdown(options.cache, options.subjects, command))
 
 
 if __name__ == "__main__":
