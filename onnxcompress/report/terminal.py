@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -32,6 +32,7 @@ _STYLES = {
     Status.NOT_TRIED: "dim",
 }
 _MOST_REASONS = 6
+_MOST_TENSORS = 8
 
 
 def compress_report(report: CompressReport) -> RenderableType:
@@ -83,8 +84,8 @@ def inspect_report(report: InspectReport) -> RenderableType:
         ("file", f"{report.path}, {size_text(report.file_bytes)}"),
         ("parameters", f"{report.parameters:,} in {size_text(report.weight_bytes)}"),
         ("nodes", f"{report.nodes}, opset {report.opset}"),
-        ("inputs", "\n".join(report.inputs)),
-        ("outputs", "\n".join(report.outputs)),
+        ("inputs", _first(report.inputs)),
+        ("outputs", _first(report.outputs)),
         ("MACs", f"{report.macs:,} for one sample"),
     ]
     ops = Table(box=None, pad_edge=False, header_style="bold")
@@ -106,6 +107,14 @@ def inspect_report(report: InspectReport) -> RenderableType:
         parts += ["", times]
     parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
     return Group(*parts)
+
+
+def _first(tensors: Sequence[str]) -> str:
+    """One a line; a decoder has a hundred of them, which --json lists."""
+    shown = list(tensors[:_MOST_TENSORS])
+    if len(tensors) > _MOST_TENSORS:
+        shown.append(f"and {len(tensors) - _MOST_TENSORS} more")
+    return "\n".join(shown)
 
 
 def pass_table(types: Iterable[type[Pass]]) -> RenderableType:

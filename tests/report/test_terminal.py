@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from onnxcompress.inspection import inspect_model
+from onnxcompress.ir import io
+from onnxcompress.report.terminal import inspect_report
+from tests.helpers import parse
+
+
+@pytest.mark.parametrize(("count", "hidden"), [(8, None), (11, "and 3 more")])
+def test_of_many_inputs_the_first_are_shown(count: int, hidden: str | None, tmp_path: Path) -> None:
+    inputs = ", ".join(f"float[2] x{index}" for index in range(count))
+    names = ", ".join(f"x{index}" for index in range(count))
+    path = tmp_path / "model.onnx"
+    io.save(parse(f"g ({inputs}) => (float[2] y) {{ y = Sum({names}) }}"), path)
+    console = Console(width=100, record=True, file=(tmp_path / "shown").open("w"))
+    console.print(inspect_report(inspect_model(path)))
+    shown = console.export_text()
+    console.file.close()
+    assert shown.count(": float32 [2]") == 8 + 1
+    assert ("x7: float32 [2]" in shown) and ("x8: float32 [2]" not in shown)
+    assert ("more" in shown) is (hidden is not None)
+    assert hidden is None or hidden in shown
