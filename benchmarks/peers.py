@@ -20,7 +20,6 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks.child import first_line
@@ -82,6 +81,9 @@ def _dynamic(source: Path, output: Path, reader: Reader, *, op_types: list[str] 
 
 
 def _four_bits(source: Path, output: Path, reader: Reader) -> None:
+    # It needs onnx-ir, which onnxruntime does not ask for.
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
     del reader
     quantizer = MatMulNBitsQuantizer(
         str(source), bits=4, block_size=32, op_types_to_quantize=("MatMul", "Gather")
