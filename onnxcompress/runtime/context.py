@@ -30,6 +30,9 @@ from onnxcompress.runtime.made_up import made_up_samples
 from onnxcompress.runtime.session import SessionSettings
 from onnxcompress.target import Target, detect_target
 
+_WATCHED_AT_ONCE = 1000
+"""Tensors whose types one run tells."""
+
 
 class RuntimeContext:
     """The services of `pass_base.Context`, by onnxruntime.
@@ -94,21 +97,24 @@ class RuntimeContext:
 
     def _observed_types(self, model: Model) -> Mapping[str, TensorType]:
         outputs = [tensor for node in model.graph.nodes for tensor in node.outputs if tensor.name]
+        names = [tensor.name for tensor in outputs]
+        types: dict[str, TensorType] = {}
         try:
-            batch = next(self.sample(model).batches(1))
-            values = watch(model, [tensor.name for tensor in outputs]).run(batch.feeds)
+            feeds = next(self.sample(model).batches(1)).feeds
+            # Whatever is watched is held to the end of a run: all of a decoder takes gigabytes.
+            for start in range(0, len(names), _WATCHED_AT_ONCE):
+                values = watch(model, names[start : start + _WATCHED_AT_ONCE]).run(feeds)
+                types |= {name: TensorType(each.dtype, each.shape) for name, each in values.items()}
         except (SessionError, DataError):
             if self.data is not None:
                 raise
             return {}
+        types |= {name: TensorType(each.dtype, each.shape) for name, each in feeds.items()}
         # What is no tensor comes as an array of objects; strings do too, but the model says so.
-        shapeless = {name for name, value in values.items() if value.dtype == object}
+        shapeless = {name for name, each in types.items() if each.dtype == object}
         shapeless -= {tensor.name for tensor in outputs if tensor.dtype == object}
-        return {
-            name: TensorType(value.dtype, value.shape)
-            for name, value in {**values, **batch.feeds}.items()
-            if name not in shapeless
-        }
+        shapeless -= feeds.keys()
+        return {name: each for name, each in types.items() if name not in shapeless}
 
     def ranges(
         self, model: Model, tensors: Sequence[str], observer: Observer
