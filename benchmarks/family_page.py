@@ -81,11 +81,11 @@ def page(sections: Sequence[Section], environment: str, plot: str) -> str:
     head = f"""# Families of compression
 
 {environment}
-Made by `python -m benchmarks.families`. Each model is cleaned up first; calibration takes 100
-samples, accuracy is told on others. Times are of batch 1, all models of a table interleaved: a
-speed-up is the median of the rounds' ratios to the original. Bytes are of the whole file. Rows of
-one group use the same bits. `quantize-static` alone leaves tables and recurrent weights float; a
-`quantize-weights` after it stores these too.
+Made by `python -m benchmarks.families SUBJECT --samples N`, N as each table says. Each model is
+cleaned up first; calibration takes 100 samples, accuracy is told on others. Times are of batch 1,
+all models of a table interleaved: a speed-up is the median of the rounds' ratios to the original.
+Bytes are of the whole file. Rows of one group use the same bits. `quantize-static` alone leaves
+tables and recurrent weights float; a `quantize-weights` after it stores these too.
 
 ![Bytes against accuracy]({plot})
 """

@@ -174,7 +174,7 @@ def markdown(cache: Path, names: Sequence[str], emulator: str, command: str) -> 
     ]
     for name in names:
         plan = PLANS[name]
-        rows = measure(find_subject(cache, name), plan, emulator, lambda text: print(text))
+        rows = measure(find_subject(cache, name), plan, emulator, print)
         part = f"{plan.emulated} samples"
         lines += [
             f"| {name} | at risk | here, all samples | here, {part} | emulated, {part} | SQNR |",

@@ -17,7 +17,7 @@ from onnxcompress.ir.ops import WEIGHTED_OPS
 from onnxcompress.pass_base import EXCLUDED, Context, Pass, is_weight
 from onnxcompress.qdq.insert import stored_dequantized
 from onnxcompress.qdq.kernels import NO_16_BIT_KERNEL, NO_16_BITS, NO_KERNEL, ROLES, WEIGHTED
-from onnxcompress.qdq.placement import Placement, data_inputs, place
+from onnxcompress.qdq.placement import Placement, place
 from onnxcompress.qdq.rewrite import Rewriter, WeightRule
 from onnxcompress.quantization.fixed_point import (
     MAX_WORD,
@@ -117,11 +117,7 @@ class QuantizeFixedPoint(Pass):
         self, model: Model, placement: Placement, context: Context
     ) -> Mapping[Tensor, QParams]:
         """Formats for every tensor, by the options of its first reader."""
-        options = dict.fromkeys(placement.tensors, self)
-        for node in reversed(placement.nodes):
-            for tensor in data_inputs(node):
-                if tensor in options:
-                    options[tensor] = self.at(node) or self
+        options = placement.for_tensors(self.at, self)
         names = [tensor.name for tensor in options]
         ranges = context.ranges(model, names, Observer.MIN_MAX)
         return {

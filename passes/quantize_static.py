@@ -15,7 +15,7 @@ from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import STANDARD, Model, Node, Tensor
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 from onnxcompress.qdq.kernels import NO_16_BIT_KERNEL, NO_16_BITS, ROLES, WEIGHTED
-from onnxcompress.qdq.placement import Placement, data_inputs, place
+from onnxcompress.qdq.placement import Placement, place
 from onnxcompress.qdq.range_choice import least_output_error
 from onnxcompress.qdq.rewrite import Rewriter, WeightRule
 from onnxcompress.qdq.weight_grid import weight_grid
@@ -113,11 +113,7 @@ class QuantizeStatic(Pass):
         self, model: Model, placement: Placement, context: Context
     ) -> Mapping[Tensor, QParams]:
         """Ranges for every tensor, each by the observer that its first reader asks for."""
-        options = dict.fromkeys(placement.tensors, self)
-        for node in reversed(placement.nodes):
-            for tensor in data_inputs(node):
-                if tensor in options:
-                    options[tensor] = self.at(node) or self
+        options = placement.for_tensors(self.at, self)
         context.ranges(model, [tensor.name for tensor in options], self.observer)  # in one pass
         groups: dict[tuple[Observer, np.dtype], list[Tensor]] = defaultdict(list)
         for tensor, chosen in options.items():

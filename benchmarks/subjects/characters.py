@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
+from benchmarks.subjects.evaluate import first_output
 from benchmarks.subjects.subject import FloatMetric, Samples
 
 BLANK = 0
@@ -66,12 +66,9 @@ def character_accuracy(outputs: Mapping[str, np.ndarray], labels: np.ndarray) ->
 
 
 def _of_model(model: Path, samples: Samples) -> float:
-    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    batches = []
-    for start in range(0, len(samples), _BATCH):
-        feeds = {name: array[start : start + _BATCH] for name, array in samples.inputs.items()}
-        batches.append(session.run(None, feeds)[0])
-    return round(100 * character_error_rate(np.concatenate(batches), samples.labels), 2)
+    return round(
+        100 * character_error_rate(first_output(model, samples, _BATCH), samples.labels), 2
+    )
 
 
 CHARACTER_ERROR_RATE = FloatMetric(

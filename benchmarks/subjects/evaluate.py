@@ -16,16 +16,20 @@ from benchmarks.subjects.subject import FloatMetric, Samples
 _BATCH = 50
 
 
+def first_output(model: Path, samples: Samples, batch: int = _BATCH) -> np.ndarray:
+    """The model's first output for all samples, run in batches."""
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    parts = []
+    for start in range(0, len(samples), batch):
+        feeds = {name: array[start : start + batch] for name, array in samples.inputs.items()}
+        parts.append(session.run(None, feeds)[0])
+    return np.concatenate(parts)
+
+
 def top1(model: Path, samples: Samples) -> float:
     """The share of samples whose largest first output is their label, in percent."""
-    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    right = 0
-    for start in range(0, len(samples), _BATCH):
-        rows = slice(start, start + _BATCH)
-        feeds = {name: array[rows] for name, array in samples.inputs.items()}
-        scores = session.run(None, feeds)[0]
-        right += int(np.sum(scores.argmax(axis=1) == samples.labels[rows]))
-    return round(100 * right / len(samples), 2)
+    right = np.sum(first_output(model, samples).argmax(axis=1) == samples.labels)
+    return round(100 * int(right) / len(samples), 2)
 
 
 def perplexity(model: Path, samples: Samples) -> float:

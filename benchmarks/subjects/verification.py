@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
+from benchmarks.subjects.evaluate import first_output
 from benchmarks.subjects.subject import FloatMetric, Samples
-
-_BATCH = 50
 
 
 def equal_error_rate(embeddings: np.ndarray, speakers: np.ndarray) -> float:
@@ -52,12 +50,7 @@ def verification_accuracy(outputs: Mapping[str, np.ndarray], labels: np.ndarray)
 
 
 def _of_model(model: Path, samples: Samples) -> float:
-    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    batches = []
-    for start in range(0, len(samples), _BATCH):
-        feeds = {name: array[start : start + _BATCH] for name, array in samples.inputs.items()}
-        batches.append(session.run(None, feeds)[0])
-    return round(100 * equal_error_rate(np.concatenate(batches), samples.labels), 2)
+    return round(100 * equal_error_rate(first_output(model, samples), samples.labels), 2)
 
 
 EQUAL_ERROR_RATE = FloatMetric(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from onnxcompress.ir import query
 from onnxcompress.ir.model import STANDARD, Constant, Model, Node, Tensor, Variable
 from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
 from onnxcompress.qdq.kernels import DATA_INPUTS, NO_KERNEL, ROLES, WEIGHTED, Role
+
+Options = TypeVar("Options")
 
 Refuse = Callable[[Node, str], None]
 """Records that a candidate stays float, and why."""
@@ -34,6 +37,22 @@ class Placement:
     tensors: dict[Tensor, None] = field(default_factory=dict)
     results: set[Tensor] = field(default_factory=set)
     vanishing: dict[Tensor, Node] = field(default_factory=dict)
+
+    def for_tensors(
+        self, options: Callable[[Node], Options | None], default: Options
+    ) -> dict[Tensor, Options]:
+        """Whose options hold for each tensor: those of the first node that reads it.
+
+        Args:
+            options: of a node; None if it has none of its own.
+            default: where no node of the placement reads a tensor.
+        """
+        chosen = dict.fromkeys(self.tensors, default)
+        for node in reversed(self.nodes):
+            for tensor in data_inputs(node):
+                if tensor in chosen:
+                    chosen[tensor] = options(node) or default
+        return chosen
 
     def weighted_readers(self, tensor: Tensor) -> list[Node]:
         """The nodes in `nodes` that multiply a tensor by a stored weight."""

@@ -76,7 +76,10 @@ def assignment_report(
             f"SQNR {assignment.sqnr:.1f} dB if errors add up",
             style="bold",
         ),
-        Text(f"wrote {written}; onnxcompress compress {report.path} --recipe {written} runs it"),
+        Text(
+            f"wrote {written}; run it: "
+            f"onnxcompress compress {report.path} -o OUT.onnx --recipe {written}"
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from onnxcompress.report.schema import ModelReport, Status
@@ -29,6 +29,9 @@ class Choice:
     statuses: Mapping[str, tuple[Status, str]]
 
 
+_UNTOUCHED = (Status.NOT_BETTER, "its passes changed nothing")
+
+
 def choose(
     baseline: ModelReport,
     candidates: Mapping[str, ModelReport],
@@ -36,6 +39,7 @@ def choose(
     goal: Goal,
     *,
     fallback: str,
+    untouched: Collection[str] = (),
 ) -> Choice:
     """Takes the fastest, or smallest, candidate whose drop is within the budget.
 
@@ -48,8 +52,12 @@ def choose(
         max_drop: the budget.
         goal: what counts as better.
         fallback: what to write if nothing is better.
+        untouched: candidates that compute just what the original does; a speed-up would be noise.
     """
-    statuses = {name: _status(baseline, each, max_drop, goal) for name, each in candidates.items()}
+    statuses = {
+        name: _UNTOUCHED if name in untouched else _status(baseline, each, max_drop, goal)
+        for name, each in candidates.items()
+    }
     holding = [name for name, (status, _) in statuses.items() if status is Status.HOLDS]
     if not holding:
         name, improved = fallback, False

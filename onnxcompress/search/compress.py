@@ -122,7 +122,8 @@ def compress(
         if recipe is None:
             fallback = _fallback(drafts, loaded, source, baseline, max_drop)
         measured = {draft.name: draft.measured for draft in drafts if draft.measured}
-        choice = choose(baseline, measured, max_drop, goal, fallback=fallback)
+        untouched = [draft.name for draft in drafts if draft.is_untouched]
+        choice = choose(baseline, measured, max_drop, goal, fallback=fallback, untouched=untouched)
         chosen = next(draft for draft in drafts if draft.name == choice.name)
         assert chosen.model is not None and chosen.path is not None
         written = _write(chosen.model, output, chosen.path, judge)

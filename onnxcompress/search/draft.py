@@ -47,6 +47,11 @@ class Draft:
     path: Path | None = None
     measured: ModelReport | None = None
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether no pass changed anything."""
+        return not any(report.modified for report in self.passes)
+
     def report(self, choice: Choice) -> CandidateReport:
         """What became of it."""
         if self.unfit is not None:

@@ -68,6 +68,13 @@ def test_faster_by_noise_is_not_faster() -> None:
     assert chosen(candidates) == ("cleaned", False)
 
 
+def test_what_changed_nothing_is_not_faster_whatever_the_clock_says() -> None:
+    candidates = {"recipe": model(1.5, low=1.4)}
+    choice = choose(model(), candidates, 0.01, Goal.SPEED, fallback="recipe", untouched=["recipe"])
+    assert not choice.improved
+    assert choice.statuses["recipe"] == (Status.CHOSEN, "its passes changed nothing")
+
+
 def test_outputs_that_are_nan_never_win() -> None:
     for drop in (math.inf, math.nan):
         candidates = {"cleaned": model(), "nan": model(3.0, drop=drop)}
