@@ -13,6 +13,7 @@ import onnx
 from onnxcompress.errors import ModelError
 from onnxcompress.ir.model import Constant, Graph, Model, Node, Shape, Tensor, Variable
 from onnxcompress.ir.names import unique
+from onnxcompress.ir.sparse import SparseArray
 from onnxcompress.ir.stored import Spill
 
 Attribute = int | float | str | Sequence[int] | Sequence[float] | Sequence[str] | np.ndarray
@@ -73,13 +74,16 @@ class Editor:
         """Records that `node` was a candidate and was left alone."""
         self.skips.append(Skip(node.name, node.op, reason))
 
-    def constant(self, base: str, values: np.ndarray) -> Constant:
+    def constant(self, base: str, values: np.ndarray | SparseArray) -> Constant:
         """A new stored tensor; it reaches the file once a node reads it.
 
         Args:
             base: what to call it; made unique.
-            values: any shape and dtype that ONNX stores; must not be written to afterwards.
+            values: any shape and dtype that ONNX stores; must not be written to afterwards. A
+                sparse one is stored sparse.
         """
+        if isinstance(values, SparseArray):
+            return Constant(self._take(base), values)
         values = np.asarray(values)
         values.flags.writeable = False
         return Constant(self._take(base), self._spill.keep(values))

@@ -24,20 +24,17 @@ from onnxcompress.ir.model import (
     Variable,
 )
 from onnxcompress.ir.names import unique
+from onnxcompress.ir.sparse import read_sparse, refuse_external
 from onnxcompress.ir.stored import (
     SUB_BYTE_BITS,
     MappedArray,
     PackedArray,
-    SparseArray,
     StoredArray,
     stored_bytes,
 )
 from onnxcompress.ir.to_proto import store_inside
 
 _Message = TypeVar("_Message", bound=Message)
-
-MAX_DENSE_BYTES = 1 << 31
-"""A sparse tensor that would be larger than this when spread out is refused."""
 
 _SCALAR_CONSTANTS = {
     "value_float": np.float32,
@@ -177,7 +174,7 @@ class _Importer:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 tensor.CopyFrom(store_inside(self.constant(tensor.name, tensor)))
         for sparse in (attr.sparse_tensor, *attr.sparse_tensors):
-            _refuse_external_sparse(sparse)
+            refuse_external(sparse)
         for inner in (inner for node in attr.g.node for inner in node.attribute):
             self.read_in(inner)
 
@@ -298,25 +295,8 @@ def _numpy_dtype(onnx_type: int, name: str) -> np.dtype:
 
 def _sparse(proto: onnx.SparseTensorProto, name: str = "") -> Constant:
     name = name or proto.values.name
-    dtype, shape = _numpy_dtype(proto.values.data_type, name), _shape(proto.dims, name)
-    if stored_bytes(shape, dtype) > MAX_DENSE_BYTES:
-        raise ModelError(f"sparse tensor {name!r}: {list(shape)} is over 2 GiB when spread out")
-    _refuse_external_sparse(proto)
-    stored = SparseArray(proto=_without(proto), shape=shape, dtype=dtype)
-    try:
-        stored.check()
-    except (ValueError, TypeError) as fault:
-        raise ModelError(f"sparse tensor {name!r} of {list(shape)}: {fault}") from fault
-    return Constant(name, stored)
-
-
-def _refuse_external_sparse(proto: onnx.SparseTensorProto) -> None:
-    for part in (proto.values, proto.indices):
-        if part.data_location == onnx.TensorProto.EXTERNAL:
-            raise ModelError(
-                f"sparse tensor {proto.values.name!r} lies in an external file, which "
-                "onnxcompress does not read; store it in the model"
-            )
+    _numpy_dtype(proto.values.data_type, name)
+    return Constant(name, read_sparse(proto, _shape(proto.dims, name), name))
 
 
 def _check_text(*names: str) -> None:

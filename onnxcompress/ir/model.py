@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from onnxcompress.ir.sparse import SparseArray
 from onnxcompress.ir.stored import StoredArray, stored_bytes
 
 Shape = Sequence[int | str | None]
@@ -102,7 +103,9 @@ class Constant(gs.Constant):
 
     @property
     def nbytes(self) -> int:
-        """Bytes the array takes in a file; element types under 8 bits are packed there."""
+        """Bytes the array takes in a file: packed under 8 bits an element, sparse without zeros."""
+        if isinstance(self._values, SparseArray):
+            return self._values.nbytes
         return stored_bytes(self.shape, self.dtype)
 
 
@@ -279,6 +282,11 @@ class Model:
     def weight_bytes(self) -> int:
         """Bytes that all stored tensors take in a file."""
         return sum(constant.nbytes for constant in self.constants())
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes they take where zeros are held too, as a runtime does."""
+        return sum(stored_bytes(each.shape, each.dtype) for each in self.constants())
 
 
 STANDARD = ("", "ai.onnx")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 import numpy as np
 import onnx
@@ -21,6 +21,12 @@ def nodes(model: Model, ops: Container[str] | None = None) -> list[Node]:
         for _, node in model.nodes()
         if ops is None or (node.op in ops and node.domain in STANDARD)
     ]
+
+
+def outermost(model: Model) -> Mapping[Node, Node]:
+    """For each node the one of the main graph that holds it, or itself."""
+    around = {inner: node for node in model.graph.nodes for inner in node.inner_nodes()}
+    return {**around, **{node: node for node in model.graph.nodes}}
 
 
 def producer(tensor: Tensor) -> Node | None:

@@ -151,38 +151,3 @@ class PackedArray:
 
 def _changed(place: Place) -> ModelError:
     return ModelError(f"{place.path}: was removed or cut short after the model was loaded from it")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SparseArray:
-    """A sparse stored tensor: kept sparse for the file, dense for whoever reads it."""
-
-    proto: onnx.SparseTensorProto
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def load(self) -> np.ndarray:
-        """Spreads the stored values over a new array of zeros."""
-        dense = np.zeros(self.shape, self.dtype)
-        values, indices = self._parts()
-        if indices.ndim == 1:  # positions in the flattened array
-            dense.reshape(-1)[indices] = values
-        else:
-            dense[tuple(indices.T)] = values
-        return dense
-
-    def check(self) -> None:
-        """Checks that the values fit their places.
-
-        Raises:
-            ValueError: they do not.
-        """
-        values, indices = self._parts()
-        limits = np.array(self.shape) if indices.ndim == 2 else np.array(math.prod(self.shape))
-        if indices.shape not in (values.shape, (values.size, len(self.shape))):
-            raise ValueError(f"{values.shape} values have indices of shape {indices.shape}")
-        if indices.dtype != np.int64 or (indices < 0).any() or (indices >= limits).any():
-            raise ValueError("an index lies outside")
-
-    def _parts(self) -> tuple[np.ndarray, np.ndarray]:
-        return numpy_helper.to_array(self.proto.values), numpy_helper.to_array(self.proto.indices)

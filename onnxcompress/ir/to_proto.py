@@ -9,7 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from onnxcompress.ir.model import Constant, Graph, Model, Node, Tensor, Variable
-from onnxcompress.ir.stored import SparseArray
+from onnxcompress.ir.sparse import SparseArray
 
 StoreTensor = Callable[[Constant], onnx.TensorProto]
 """How a stored tensor's elements reach the file: inside the message, or in a file beside it."""

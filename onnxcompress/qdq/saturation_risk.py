@@ -9,6 +9,7 @@ import numpy as np
 from onnxcompress.ir import query
 from onnxcompress.ir.model import STANDARD, Constant, Model, Node, Tensor
 from onnxcompress.qdq.recurrent import RECURRENT_WEIGHTS
+from onnxcompress.qdq.unpack import bitmap_of
 from onnxcompress.qdq.weight_grid import in_kernel_order, multiplies_in_pairs
 from onnxcompress.quantization.saturation import PAIR_LIMIT, pair_sums
 
@@ -57,8 +58,8 @@ def integer_products(model: Model) -> list[tuple[Node, np.ndarray]]:
         activations, weight = _operands(node)
         if weight is None or weight.dtype != np.int8 or not _is_uint8(activations):
             continue
-        if node.op.endswith("Conv") or len(weight.shape) == 2:
-            found.append((node, weight.values))
+        if node.op.endswith("Conv") or weight.ndim == 2:
+            found.append((node, weight))
     return found
 
 
@@ -83,17 +84,25 @@ def saturation_risks(model: Model) -> list[SaturationRisk]:
     return risks
 
 
-def _operands(node: Node) -> tuple[Tensor | None, Constant | None]:
+def _operands(node: Node) -> tuple[Tensor | None, np.ndarray | None]:
     """The integers a node multiplies: of its activations, and of its weight if that is stored."""
     if node.op in _INTEGER_FORM:
-        return node.inputs[0], query.constant(node, _INTEGER_FORM[node.op])
+        return node.inputs[0], _stored(node.inputs[_INTEGER_FORM[node.op]])
     sources = [query.producer(tensor) for tensor in node.inputs[:2]]
     if any(each is None or each.op != "DequantizeLinear" for each in sources):
         return None, None
     first, second = (each for each in sources if each is not None)
     # The type of an activation is that of its zero point, whatever the file says of the tensor.
     typed = first.inputs[2] if query.has_input(first, 2) else first.inputs[0]
-    return typed, query.constant(second, 0)
+    return typed, _stored(second.inputs[0])
+
+
+def _stored(tensor: Tensor) -> np.ndarray | None:
+    """Integers that are stored, with their zeros or without them."""
+    if isinstance(tensor, Constant):
+        return tensor.values
+    bitmap = bitmap_of(tensor)
+    return None if bitmap is None else bitmap.load()
 
 
 def _joined(weights: list[np.ndarray]) -> np.ndarray:

@@ -1,25 +1,31 @@
 """Writing the nodes that give a packed weight back as float32.
 
-BitShift, Mod, Cast, Gather from a codebook, Mul by a scale: standard operators that read stored
-tensors alone, so onnxruntime computes them once, when the session loads (measured with 1.31, 1 to
-64 MB of float weights), and runs the graph as if the weight had been stored as float32. Loading
-takes longer for it and, while it lasts, about three times the memory of the float model.
+BitShift, Mod, Cast, CumSum, Gather from a codebook, Mul by a scale: standard operators that read
+stored tensors alone, so onnxruntime computes them once, when the session loads (measured with 1.31,
+1 to 64 MB of float weights), and runs the graph as if the weight had been stored as float32.
+Loading takes longer for it and, while it lasts, about three times the memory of the float model.
 
-Source: ONNX BitShift (opset 11), Mod (10), Gather (1-13), Slice (10).
+Source: ONNX BitShift, CumSum and GatherElements (opset 11), Mod (10), Gather (1-13), Slice (10).
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 
+from onnxcompress.ir import query
 from onnxcompress.ir.edit import Attribute, Editor
 from onnxcompress.ir.model import Constant, Node, Tensor, Variable
 from onnxcompress.qdq.insert import FLOAT
-from onnxcompress.quantization.bitpack import CodedWeight, Codes, pack, row_offsets
+from onnxcompress.quantization.bitpack import CodedWeight, Codes, pack, row_offsets, unpack
 from onnxcompress.quantization.groups import Groups
 
 OPSET = 11
 """The lowest opset the nodes can be written in."""
+
+INT32 = np.dtype(np.int32)
 
 _FLOAT_TYPE = 1
 _INT32_TYPE = 6
@@ -68,6 +74,82 @@ def widened(
     return real
 
 
+def takes_bitmap(dtype: np.dtype, opset: int) -> bool:
+    """Whether GatherElements takes elements of this type in this opset."""
+    return dtype.kind in "fiub" or (dtype.name == "bfloat16" and opset >= 13)
+
+
+def spread(edit: Editor, weight: Constant, near: Node) -> Variable:
+    """Stores a weight as its non-zero values and one bit an element that tells where they are.
+
+    The running sum of the bits numbers the values; number 0 is a zero put before them. Negative
+    zeros come back as zeros, everything else bit for bit.
+
+    Args:
+        edit: records the change.
+        weight: of fewer than 2**31 elements, of a type for which `takes_bitmap`; lends its name
+            and shape.
+        near: the nodes stand beside this one.
+
+    Returns:
+        The weight's type and shape.
+    """
+    writer = _Writer(edit, weight.name, near)
+    flat = np.ascontiguousarray(weight.values).reshape(-1)
+    taken = flat != 0
+    bits = writer.codes(taken.astype(np.uint8), 1)
+    start = edit.shared("first_axis", np.array(0, np.int64))
+    count = writer.add("CumSum", [bits, start], "count", INT32)
+    number = writer.add("Mul", [count, bits], "number", INT32)
+    values = edit.constant(
+        f"{weight.name}_nonzero", np.append(np.zeros(1, flat.dtype), flat[taken])
+    )
+    # Five times as fast as Gather on single elements, which is most of what loading takes.
+    dense = writer.add("GatherElements", [values, number], "flat", weight.dtype)
+    whole = writer.reshaped(dense, weight.shape, weight.dtype)
+    whole.shape = weight.shape
+    return whole
+
+
+@dataclass(frozen=True)
+class Bitmap:
+    """What `spread` stored.
+
+    Attributes:
+        packed: uint8 [1, bytes], a bit for each element; see `quantization.bitpack`.
+        values: a zero, then the elements that are not zero.
+        shape: of the whole.
+    """
+
+    packed: Constant
+    values: Constant
+    shape: tuple[int, ...]
+
+    def load(self) -> np.ndarray:
+        """The whole, zeros included."""
+        dense = np.zeros(math.prod(self.shape), self.values.dtype)
+        taken = unpack(self.packed.values, 1, dense.size).astype(bool)
+        dense[taken] = self.values.values[1:]
+        return dense.reshape(self.shape)
+
+
+def bitmap_of(tensor: Tensor) -> Bitmap | None:
+    """What stands behind a tensor that `spread` gave; None for any other."""
+    path: list[Node] = []
+    for op in ("Reshape", "GatherElements", "Mul", "CumSum"):
+        node = query.producer_of(tensor, op)
+        if node is None:
+            return None
+        path.append(node)
+        tensor = node.inputs[1 if op == "GatherElements" else 0]
+    while (node := query.producer(tensor)) is not None:
+        tensor = node.inputs[0]
+    values, shape = query.constant(path[1], 0), query.constant(path[0], 1)
+    if not isinstance(tensor, Constant) or values is None or shape is None:
+        return None
+    return Bitmap(tensor, values, tuple(map(int, shape.values)))
+
+
 class _Writer:
     """Adds nodes named after one weight."""
 
@@ -85,10 +167,10 @@ class _Writer:
     def term(self, term: Codes, groups: Groups) -> Variable:
         """float32 in the `split` shape of the groups."""
         offsets = row_offsets(term, groups)
-        index = self._index(term)
+        index = self.codes(term.codes, term.bits)
         if offsets.any():
             rows = self._edit.shared(f"{self._base}_rows", offsets)
-            index = self.add("Add", [index, rows], "entries", np.dtype(np.int32))
+            index = self.add("Add", [index, rows], "entries", INT32)
         codebook = self._edit.shared(f"{self._base}_codebook", term.codebook.reshape(-1))
         real = self.add("Gather", [codebook, index], "unscaled", FLOAT)
         if term.scale is None:
@@ -99,30 +181,30 @@ class _Writer:
     def joined(self, divided: Variable, groups: Groups) -> Variable:
         """The weight's shape, without the padding of blocks."""
         if groups.padded != groups.view:
-            divided = self._reshaped(divided, groups.padded, FLOAT)
+            divided = self.reshaped(divided, groups.padded, FLOAT)
             divided = self._first(divided, groups.view[1], axis=1, dtype=FLOAT)
         elif groups.split == groups.shape:
             return divided
-        return self._reshaped(divided, groups.shape, FLOAT)
+        return self.reshaped(divided, groups.shape, FLOAT)
 
-    def _index(self, term: Codes) -> Variable:
-        """The codes as int32, which Gather takes, in their shape."""
+    def codes(self, codes: np.ndarray, bits: int) -> Variable:
+        """Stores codes packed and gives them back as int32, which Gather takes, in their shape."""
         byte = np.dtype(np.uint8)
-        packed = pack(term.codes, term.bits)
-        codes: Tensor = self._edit.constant(f"{self._base}_packed", packed)
-        if term.bits < 8:
-            shifts = np.arange(0, 8, term.bits, dtype=np.uint8).reshape(-1, 1)
-            shared = self._edit.shared(f"shifts_{term.bits}", shifts)
-            codes = self.add("BitShift", [codes, shared], "shifted", byte, direction="RIGHT")
-            levels = self._edit.shared(f"levels_{term.bits}", np.array(1 << term.bits, np.uint8))
-            codes = self.add("Mod", [codes, levels], "codes", byte)
-        index = self.add("Cast", [codes], "index", np.dtype(np.int32), to=_INT32_TYPE)
-        if packed.size * 8 // term.bits > term.codes.size:  # a byte holds more than is left
-            index = self._reshaped(index, (-1,), np.dtype(np.int32))
-            index = self._first(index, term.codes.size, axis=0, dtype=np.dtype(np.int32))
-        return self._reshaped(index, term.codes.shape, np.dtype(np.int32))
+        packed = pack(codes, bits)
+        small: Tensor = self._edit.constant(f"{self._base}_packed", packed)
+        if bits < 8:
+            shifts = np.arange(0, 8, bits, dtype=np.uint8).reshape(-1, 1)
+            shared = self._edit.shared(f"shifts_{bits}", shifts)
+            small = self.add("BitShift", [small, shared], "shifted", byte, direction="RIGHT")
+            levels = self._edit.shared(f"levels_{bits}", np.array(1 << bits, np.uint8))
+            small = self.add("Mod", [small, levels], "codes", byte)
+        index = self.add("Cast", [small], "index", INT32, to=_INT32_TYPE)
+        if packed.size * 8 // bits > codes.size:  # a byte holds more than is left
+            index = self.reshaped(index, (-1,), INT32)
+            index = self._first(index, codes.size, axis=0, dtype=INT32)
+        return self.reshaped(index, codes.shape, INT32)
 
-    def _reshaped(self, tensor: Variable, shape: tuple[int, ...], dtype: np.dtype) -> Variable:
+    def reshaped(self, tensor: Variable, shape: tuple[int, ...], dtype: np.dtype) -> Variable:
         target = self._edit.shared(f"{self._base}_shape", np.array(shape, np.int64))
         return self.add("Reshape", [tensor, target], "reshaped", dtype)
 

@@ -15,6 +15,7 @@ from onnxcompress.ir.edit import Editor, Skip
 from onnxcompress.ir.model import Constant, Model, Node
 from onnxcompress.ir.ops import WEIGHTED_OPS
 from onnxcompress.ir.sort import sort
+from onnxcompress.ir.sparse import SparseArray
 from onnxcompress.ir.to_proto import export_model
 from onnxcompress.pass_base import EXCLUDED, Context, Override, Pass
 
@@ -106,7 +107,8 @@ def bytes_of(model: Model) -> int:
     def shell(constant: Constant) -> onnx.TensorProto:
         return onnx.TensorProto(name=constant.name, dims=constant.shape, data_type=1)
 
-    return model.weight_bytes + export_model(model, shell).ByteSize()
+    dense = [each for each in model.constants() if not isinstance(each.stored, SparseArray)]
+    return sum(each.nbytes for each in dense) + export_model(model, shell).ByteSize()
 
 
 def _literal(node: Node) -> str:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from onnxcompress.ir.model import Model
-from onnxcompress.passes import QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from onnxcompress.passes import QuantizeDynamic, QuantizeStatic, QuantizeWeights, StoreSparse
+from onnxcompress.passes.store_sparse import SparseForm
 from onnxcompress.qdq.saturation_risk import integer_products, saturation_risks
 from onnxcompress.target import Target
 from tests.helpers import reload
@@ -39,6 +40,18 @@ def test_risks_of_a_static_model(target: Target) -> None:
     worst = max(up.max(), -down.min())
     assert risks["head"].worst == pytest.approx(255 * worst / 32767)
     assert 1 < risks["head"].worst < 2
+
+
+def test_risks_of_weights_that_are_stored_without_their_zeros() -> None:
+    w = normal(64, 96) * (np.random.default_rng(0).random((64, 96)) < 0.3)
+    model = model_of(
+        "g (float[N, 64] x) => (float[N, 96] y) { [product] y = MatMul(x, w) }",
+        w=w.astype(np.float32),
+    )
+    apply(QuantizeStatic(), model, data={"x": normal(8, 64)})
+    [before] = saturation_risks(model)
+    assert apply(StoreSparse(form=SparseForm.BITMAP), model).modified
+    assert saturation_risks(reload(model)) == [before]
 
 
 def test_risks_of_a_dynamic_model() -> None:

@@ -10,7 +10,7 @@ from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Constant, Model
 from onnxcompress.ir.sort import sort
 from onnxcompress.ir.verify import verify
-from onnxcompress.qdq.unpack import unpacked, widened
+from onnxcompress.qdq.unpack import bitmap_of, spread, unpacked, widened
 from onnxcompress.quantization.binary import binarize
 from onnxcompress.quantization.bitpack import CodedWeight
 from onnxcompress.quantization.groups import Grouping, Groups
@@ -72,6 +72,31 @@ def test_palettes(shape: tuple[int, ...], axis: int, entries: int, per_channel: 
     w = normal(*shape)
     coded = palettize(w, codebook_groups(shape, axis, per_channel=per_channel), entries, 0)
     _assert_bit_equal(_written(w, coded), coded.values())
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("version", [11, 13, 21])
+@pytest.mark.parametrize("shape", [(16, 3, 3, 3), (5, 7), (64, 40), (13,)])
+def test_a_bitmap_puts_values_in_their_places(
+    shape: tuple[int, ...], version: int, zeros: float
+) -> None:
+    w = normal(*shape) * (np.random.default_rng(0).random(shape) >= zeros).astype(np.float32)
+    model = _reading(w, version)
+    edit = Editor(model)
+    node = model.graph.nodes[0]
+    weight = node.inputs[0]
+    assert isinstance(weight, Constant)
+    whole = spread(edit, weight, node)
+    edit.set_input(node, 0, whole)
+    edit.finish()
+    sort(model.graph)
+    _assert_bit_equal(model, w)
+    bitmap = bitmap_of(whole)
+    assert bitmap is not None
+    np.testing.assert_array_equal(bitmap.load(), w)
+    assert bitmap.values.size == np.count_nonzero(w) + 1
+    others = [tensor for each in model.graph.nodes for tensor in each.inputs if tensor is not whole]
+    assert {bitmap_of(tensor) for tensor in others} == {None}
 
 
 @pytest.mark.parametrize("megabytes", [1, 16])

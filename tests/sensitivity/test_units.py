@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from onnxcompress.ir import io
 from onnxcompress.pass_base import Override
-from onnxcompress.passes import QuantizeStatic, QuantizeWeights
+from onnxcompress.pass_manager import PassManager
+from onnxcompress.passes import QuantizeStatic, QuantizeWeights, StoreSparse
+from onnxcompress.passes.store_sparse import SparseForm
 from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.sensitivity.units import (
     IN_BODY,
@@ -113,3 +116,11 @@ def test_bytes_are_those_of_the_file() -> None:
     for constant in model.constants():
         assert constant.dtype == np.float32
     assert abs(bytes_of(model) - len(io.to_bytes(model))) < 40
+
+
+def test_what_is_stored_sparse_counts_once() -> None:
+    w = np.zeros((50, 40), np.float32)
+    w[::7] = 1
+    model = model_of("g (float[N, 50] x) => (float[N, 40] y) { y = MatMul(x, w) }", w=w)
+    PassManager([StoreSparse(form=SparseForm.SPARSE_INITIALIZER)]).run(model)
+    assert bytes_of(model) == pytest.approx(len(io.to_bytes(model)), abs=50)
