@@ -1,0 +1,1 @@
+"""Which parameters matter least, and what to make of those that stay: pure numpy."""
