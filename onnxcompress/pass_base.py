@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import ClassVar, Protocol, Self
 
@@ -22,6 +22,23 @@ class TensorType:
 
     dtype: np.dtype
     shape: tuple[int, ...]
+
+
+class PairedActivations(Protocol):
+    """Two models over the calibration data, run again as stored tensors of the first change."""
+
+    def batches(
+        self, tensors: Sequence[str], other_tensors: Sequence[str], settled: Node
+    ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        """The named tensors of both main graphs, for the same samples batch by batch.
+
+        Args:
+            tensors: of the first model, its inputs among them.
+            other_tensors: of the other one.
+            settled: nodes before this one in the first model's order will not change any more, so
+                that later runs may start from what they computed.
+        """
+        ...
 
 
 class Context(Protocol):
@@ -42,6 +59,11 @@ class Context(Protocol):
         It is the model as it was before the first pass of this run that stored integers: clean-up
         and equalization rename and scale tensors, so the file as it was loaded is no reference.
         """
+        ...
+
+    @property
+    def unpruned_model(self) -> Model | None:
+        """The model as it was before the first pass of this run that prunes; None before that."""
         ...
 
     def evaluate(self, model: Model, nodes: Sequence[Node]) -> Mapping[str, np.ndarray]:
@@ -69,6 +91,10 @@ class Context(Protocol):
         """
         ...
 
+    def paired_activations(self, model: Model, other: Model) -> PairedActivations:
+        """Tensors of two models that take the same inputs, for the same samples."""
+        ...
+
 
 @dataclass(frozen=True)
 class Override:
@@ -93,6 +119,9 @@ class Pass(ABC):
     Attributes:
         name: how recipes and the command line call it.
         exact: whether outputs stay equal, up to float rounding; the manager checks it.
+        prunes: whether it takes parameters away; see `Context.unpruned_model`.
+        recovers: whether it makes up for what was pruned and leaves zeros zero, so that it can run
+            between two rounds of pruning; see `scaled`.
         opset: the lowest standard opset the rewrite can be written in; see `required_opset` for a
             pass where that depends on its options.
         overrides: other options for some nodes; a node name beats an op type beats the default.
@@ -100,6 +129,8 @@ class Pass(ABC):
 
     name: ClassVar[str]
     exact: ClassVar[bool] = False
+    prunes: ClassVar[bool] = False
+    recovers: ClassVar[bool] = False
     opset: ClassVar[int] = 1
 
     overrides: tuple[Override, ...] = field(default=(), repr=False)
@@ -114,6 +145,29 @@ class Pass(ABC):
         The manager raises older models to it first, and to what the overrides' options ask for.
         """
         return self.opset
+
+    def scaled(self, share: float) -> Self | None:
+        """This pass asked for only a share of what it is to leave zero, for a round of pruning.
+
+        Args:
+            share: from above 0 to 1, of the amount itself: 0.5 of a sparsity of 0.8 is one of 0.4,
+                whatever is zero already.
+
+        Returns:
+            None for a pass that has no amount to take a share of.
+        """
+        del share
+        return None
+
+    def everywhere(self, change: Callable[[Self], Self]) -> Self:
+        """This pass with its options changed, those of its overrides included."""
+        overrides = []
+        for override in self.overrides:
+            options = override.options
+            assert options is None or isinstance(options, type(self))
+            changed = options if options is None else change(options)
+            overrides.append(replace(override, options=changed))
+        return replace(change(self), overrides=tuple(overrides))
 
     def at(self, node: Node) -> Self | None:
         """This pass with the options that hold for one node; None if the node is excluded."""

@@ -57,6 +57,8 @@ class PassManager:
         reports: list[PassReport] = []
         for pass_ in self.passes:
             float_model = None if _is_quantized(model) else clone(model)
+            if pass_.prunes and context.unpruned_model is None:
+                context = context.with_unpruned_model(clone(model))
             report = self._run_one(pass_, model, context, check)
             reports.append(report)
             if float_model is not None and _is_quantized(model):

@@ -361,6 +361,52 @@ def test_data_that_do_not_suit_the_model_stop_everything() -> None:
     assert ops(model) == ["Add", "Exp", "Mul", "Neg"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prunes(Scale):
+    """w  ->  factor * w, and says what came before it."""
+
+    name: ClassVar[str] = "prunes"
+    prunes: ClassVar[bool] = True
+
+    def run(self, model: Model, edit: Editor, context: Context) -> None:
+        SEEN.append(context.unpruned_model)
+        super().run(model, edit, context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looks(Drop):
+    """Says what came before pruning."""
+
+    name: ClassVar[str] = "looks"
+
+    def run(self, model: Model, edit: Editor, context: Context) -> None:
+        del model, edit
+        SEEN.append(context.unpruned_model)
+
+
+SEEN: list[Model | None] = []
+
+
+def test_passes_see_the_model_from_before_the_first_that_prunes() -> None:
+    SEEN.clear()
+    model, context = parse(TEXT), RuntimeContext()
+    PassManager([Looks(), Scale(), Looks(), Prunes(), Prunes(), Looks()]).run(model, context)
+    early, first, *late = SEEN[0], SEEN[2], *SEEN[2:]
+    assert early is None and SEEN[1] is None
+    assert first is not None and first is not model
+    assert all(each is first for each in late) and len(late) == 3
+    values = [constant.values for constant in first.constants()]
+    np.testing.assert_array_equal(values, WEIGHTS)  # scaled, and nothing taken yet
+    assert context.unpruned_model is None  # it holds for one run
+
+
+def test_a_model_from_before_pruning_that_is_given_stays() -> None:
+    SEEN.clear()
+    given = parse(TEXT)
+    PassManager([Looks(), Prunes(), Looks()]).run(parse(TEXT), RuntimeContext(unpruned_model=given))
+    assert all(each is given for each in SEEN) and len(SEEN) == 3
+
+
 def test_no_passes() -> None:
     model = parse(TEXT)
     before = io.to_bytes(model)

@@ -10,7 +10,8 @@ import numpy as np
 from onnxcompress.ir import query
 from onnxcompress.ir.model import Node
 from onnxcompress.qdq.matrices import from_matrices, to_matrices
-from onnxcompress.quantization.gptq import Compensation, SingularMomentsError, gptq_levels
+from onnxcompress.quantization.compensation import Compensation, SingularMomentsError
+from onnxcompress.quantization.gptq import gptq_levels
 from onnxcompress.quantization.granularity import spread
 from onnxcompress.quantization.qparams import QParams, dequantize
 from onnxcompress.quantization.rounding import Bounds, Moments, round_to_grid

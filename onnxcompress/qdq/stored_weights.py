@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onnxcompress.ir import query
@@ -57,7 +56,7 @@ class WeightStorage(Pass):
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
         del context
-        outermost = _outermost(model)
+        outermost = query.outermost(model)
         done = _without_activations(model)
         for node in query.nodes(model, _WEIGHT_INDEX):
             weight = query.constant(node, _WEIGHT_INDEX[node.op])
@@ -104,12 +103,6 @@ class WeightStorage(Pass):
                     edit.set_input(reader, index, restored, f"{weight.name} stored small")
             readers.add(reader)
         return readers
-
-
-def _outermost(model: Model) -> Mapping[Node, Node]:
-    """For each node the one of the main graph that holds it, or itself."""
-    around = {inner: node for node in model.graph.nodes for inner in node.inner_nodes()}
-    return {**around, **{node: node for node in model.graph.nodes}}
 
 
 def _without_activations(model: Model) -> set[Node]:

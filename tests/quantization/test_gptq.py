@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from onnxcompress.quantization.gptq import Compensation, SingularMomentsError, gptq_levels
+from onnxcompress.quantization.compensation import Compensation, SingularMomentsError
+from onnxcompress.quantization.gptq import gptq_levels
 from onnxcompress.quantization.rounding import squared_error
 from tests.passes.support import Array, normal
 
