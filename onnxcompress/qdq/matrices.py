@@ -13,7 +13,7 @@ from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Node
 from onnxcompress.ir.ops import output_channel_axis
-from onnxcompress.quantization.patches import Window, patches
+from onnxcompress.quantization.patches import Window, chosen_positions, patches
 
 
 def to_matrices(node: Node, weight: np.ndarray) -> np.ndarray:
@@ -50,6 +50,28 @@ def inputs_of(node: Node, values: np.ndarray, most: int) -> np.ndarray:
         assert weight is not None
         window = _window(node, values.shape[2:], weight.shape[2:])
         return patches(values, window, node.int_attr("group", 1), most)
+    samples = values.shape[0] if values.ndim > 1 else 1
+    rows = values.reshape(samples, -1, values.shape[-1])[:, :most]
+    return rows.reshape(1, -1, values.shape[-1])
+
+
+def outputs_of(node: Node, values: np.ndarray, most: int) -> np.ndarray:
+    """What the node makes of the rows of `inputs_of`, as [groups, rows, outputs / groups].
+
+    Args:
+        node: a Conv, Gemm or MatMul with a stored weight.
+        values: float of the shape of its output.
+        most: as for `inputs_of`, which takes the same rows then.
+
+    Returns:
+        The dtype of `values`.
+    """
+    if node.op == "Conv":
+        samples, channels = values.shape[:2]
+        flat = values.reshape(samples, node.int_attr("group", 1), -1, math.prod(values.shape[2:]))
+        taken = flat[..., chosen_positions(flat.shape[-1], most)]
+        groups = taken.shape[1]
+        return taken.transpose(1, 0, 3, 2).reshape(groups, -1, channels // groups)
     samples = values.shape[0] if values.ndim > 1 else 1
     rows = values.reshape(samples, -1, values.shape[-1])[:, :most]
     return rows.reshape(1, -1, values.shape[-1])

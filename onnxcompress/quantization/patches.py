@@ -29,6 +29,17 @@ class Window:
     ends: tuple[int, ...]
 
 
+def chosen_positions(count: int, most: int) -> np.ndarray:
+    """Which of `count` output positions are taken: int64 in rising order, `most` at most.
+
+    A seeded choice that is the same for every call.
+    """
+    if count <= most:
+        return np.arange(count)
+    # Evenly spaced ones would see the same columns of every picture.
+    return np.sort(np.random.default_rng(_SEED).permutation(count)[:most])
+
+
 def patches(values: np.ndarray, window: Window, groups: int, most: int) -> np.ndarray:
     """The inputs of each output position of a convolution (ONNX Conv, opset 1-22).
 
@@ -36,8 +47,7 @@ def patches(values: np.ndarray, window: Window, groups: int, most: int) -> np.nd
         values: float [n, channels, *spatial].
         window: the convolution's.
         groups: the convolution's; must divide the channels.
-        most: positions taken of each sample; where there are more, a seeded choice that is the same
-            for every call.
+        most: positions taken of each sample, see `chosen_positions`.
 
     Returns:
         [groups, n * positions, channels / groups * kernel]: features in the order of the weight.
@@ -51,10 +61,7 @@ def patches(values: np.ndarray, window: Window, groups: int, most: int) -> np.nd
     steps = (*window.strides, *window.dilations)
     views = views[(*whole, *(slice(None, None, step) for step in steps))]
     extent = views.shape[2 : values.ndim]
-    count = math.prod(extent)
-    taken = np.arange(count)
-    if count > most:  # evenly spaced ones would see the same columns of every picture
-        taken = np.sort(np.random.default_rng(_SEED).permutation(count)[:most])
+    taken = chosen_positions(math.prod(extent), most)
     at: tuple[slice | np.ndarray, ...] = (*whole, *np.unravel_index(taken, extent))
     rows = views[at]
     rows = rows.reshape(samples, groups, channels // groups, len(taken), -1)

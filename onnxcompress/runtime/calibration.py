@@ -137,10 +137,10 @@ def stream(
     """
     inputs = {tensor.name for tensor in model.graph.inputs}
     computed = [name for name in tensors if name not in inputs]
-    session = watch(model, computed)
+    session = watch(model, computed) if computed else None
     done = 0
     for batch in data.batches(max(1, BATCH_BYTES // max(bytes_per_sample, 1))):
-        values = session.run(batch.feeds, computed) if computed else {}
+        values = session.run(batch.feeds, computed) if session else {}
         values |= {name: batch.feeds[name] for name in tensors if name in inputs}
         done += batch.count
         yield values

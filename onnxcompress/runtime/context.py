@@ -27,6 +27,7 @@ from onnxcompress.runtime.calibration import (
 from onnxcompress.runtime.evaluate import evaluate
 from onnxcompress.runtime.loading import session_of
 from onnxcompress.runtime.made_up import made_up_samples
+from onnxcompress.runtime.paired import PairedRuns
 from onnxcompress.runtime.session import SessionSettings
 from onnxcompress.target import Target, detect_target
 
@@ -44,6 +45,7 @@ class RuntimeContext:
         progress: told how calibration gets on.
         float_model: what a quantized model that is to be worked on was made from; the pass manager
             knows better where it quantized the model itself.
+        unpruned_model: what a pruned model that is to be worked on was made from; likewise.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class RuntimeContext:
         calibration: Path | None = None,
         progress: Progress | None = None,
         float_model: Model | None = None,
+        unpruned_model: Model | None = None,
     ):
         self.data = data
         self.target = target or detect_target()
         self.float_model = float_model
+        self.unpruned_model = unpruned_model
         self._calibration = calibration
         self._progress = progress
         self._types: dict[str, Mapping[str, TensorType]] = {}
@@ -67,6 +71,12 @@ class RuntimeContext:
         """This context, caches shared, for passes on what `model` was quantized to."""
         other = copy(self)
         other.float_model = model
+        return other
+
+    def with_unpruned_model(self, model: Model) -> RuntimeContext:
+        """This context, caches shared, for passes on what `model` was pruned to."""
+        other = copy(self)
+        other.unpruned_model = model
         return other
 
     def sample(self, model: Model) -> Dataset:
@@ -88,7 +98,7 @@ class RuntimeContext:
 
     def types(self, model: Model) -> Mapping[str, TensorType]:
         """See `pass_base.Context.types`."""
-        if model.weight_bytes > check.MAX_RUN_BYTES:
+        if model.dense_bytes > check.MAX_RUN_BYTES:
             return {}
         key = fingerprint(model)
         if key not in self._types:
@@ -140,6 +150,12 @@ class RuntimeContext:
             bytes_per_sample=size if types else BATCH_BYTES,  # unknown: one sample at a time
             progress=self._progress,
         )
+
+    def paired_activations(self, model: Model, other: Model) -> PairedRuns:
+        """See `pass_base.Context.paired_activations`."""
+        data = self._calibration_data()
+        types = {**self.types(other), **self.types(model)}
+        return PairedRuns(model, other, data, types, self._progress)
 
     def _calibration_data(self) -> Dataset:
         if self.data is None:
