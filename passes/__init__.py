@@ -16,15 +16,22 @@ from onnxcompress.passes.gptq import GPTQ
 from onnxcompress.passes.merge_duplicates import MergeDuplicates
 from onnxcompress.passes.merge_matmuls import MergeMatMuls
 from onnxcompress.passes.palettize_weights import PalettizeWeights
+from onnxcompress.passes.prune_channels import PruneChannels
+from onnxcompress.passes.prune_vocabulary import PruneVocabulary
+from onnxcompress.passes.prune_weights import PruneWeights
 from onnxcompress.passes.quantize_dynamic import QuantizeDynamic
 from onnxcompress.passes.quantize_fixed_point import QuantizeFixedPoint
 from onnxcompress.passes.quantize_static import QuantizeStatic
 from onnxcompress.passes.quantize_tied_table import QuantizeTiedTable
 from onnxcompress.passes.quantize_weights import QuantizeWeights
+from onnxcompress.passes.refit_weights import RefitWeights
+from onnxcompress.passes.regrow_weights import RegrowWeights
 from onnxcompress.passes.remove_noops import RemoveNoOps
 from onnxcompress.passes.remove_unused import RemoveUnused
 from onnxcompress.passes.round_adaptively import RoundAdaptively
 from onnxcompress.passes.smooth_activations import SmoothActivations
+from onnxcompress.passes.store_sparse import StoreSparse
+from onnxcompress.passes.strip_pruned import StripPruned
 from onnxcompress.passes.ternarize_weights import TernarizeWeights
 from onnxcompress.passes.unfuse_skip_norm import UnfuseSkipNorm
 
@@ -38,6 +45,12 @@ PASSES: tuple[type[Pass], ...] = (
     MergeMatMuls,
     UnfuseSkipNorm,
     RemoveUnused,
+    PruneVocabulary,
+    PruneWeights,
+    PruneChannels,
+    RegrowWeights,
+    RefitWeights,
+    StripPruned,
     EqualizeChannels,
     SmoothActivations,
     RoundAdaptively,
@@ -52,6 +65,7 @@ PASSES: tuple[type[Pass], ...] = (
     TernarizeWeights,
     BinarizeWeights,
     ConvertFloat,
+    StoreSparse,
 )
 """Every pass that comes with the package, clean-up first."""
 
@@ -69,15 +83,22 @@ __all__ = [
     "MergeDuplicates",
     "MergeMatMuls",
     "PalettizeWeights",
+    "PruneChannels",
+    "PruneVocabulary",
+    "PruneWeights",
     "QuantizeDynamic",
     "QuantizeFixedPoint",
     "QuantizeStatic",
     "QuantizeTiedTable",
     "QuantizeWeights",
+    "RefitWeights",
+    "RegrowWeights",
     "RemoveNoOps",
     "RemoveUnused",
     "RoundAdaptively",
     "SmoothActivations",
+    "StoreSparse",
+    "StripPruned",
     "TernarizeWeights",
     "UnfuseSkipNorm",
 ]

@@ -1,10 +1,16 @@
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.subjects.__main__ import default_cache
 from tests import tiny_decoder as tiny_decoder_files
+
+if TYPE_CHECKING:
+    from tests.architectures.export import Exports
 
 SUBJECTS = default_cache(os.environ)
 
@@ -24,3 +30,11 @@ def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("decoder")
     tiny_decoder_files.write(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """Exports of small torch models, each made when it is first asked for."""
+    from tests.architectures.export import Exports
+
+    return Exports(tmp_path_factory.mktemp("architectures"))

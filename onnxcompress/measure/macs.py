@@ -70,6 +70,17 @@ _INPUTS = {op: 3 for op, count in _MACS.items() if count is _recurrent}
 """How many inputs decide the cost; 2 for operators not named."""
 
 
+def macs_of(node: Node, shape: Callable[[Tensor], Shape | None]) -> int:
+    """Multiply-accumulates of one node; 0 if it is not counted or its shapes are not known."""
+    op = _full_name(node)
+    if op not in _MACS or not node.outputs:
+        return 0
+    shapes = [shape(tensor) for tensor in node.inputs[: _INPUTS.get(op, 2)]]
+    output = shape(node.outputs[0])
+    known = [each for each in shapes if each is not None]
+    return 0 if output is None or len(known) < len(shapes) else _MACS[op](node, known, output)
+
+
 def cost_by_op(model: Model, types: Mapping[str, TensorType]) -> list[OpCost]:
     """Counts nodes, parameters and multiply-accumulates, the costliest operator first.
 
@@ -88,15 +99,11 @@ def cost_by_op(model: Model, types: Mapping[str, TensorType]) -> list[OpCost]:
         return None if known is None else known.shape
 
     for _, node in model.nodes():
-        op = f"{node.domain}.{node.op}" if node.domain else node.op
+        op = _full_name(node)
         counts[op] = counts.get(op, 0) + 1
         stored = weights.setdefault(op, {})
         stored.update((tensor, None) for tensor in node.inputs if isinstance(tensor, Constant))
-        shapes = [shape(tensor) for tensor in node.inputs[: _INPUTS.get(op, 2)]]
-        output = shape(node.outputs[0]) if node.outputs else None
-        if op in _MACS and output is not None and all(s is not None for s in shapes):
-            known = [s for s in shapes if s is not None]
-            macs[op] = macs.get(op, 0) + _MACS[op](node, known, output)
+        macs[op] = macs.get(op, 0) + macs_of(node, shape)
     rows = [
         OpCost(
             op=op,
@@ -107,3 +114,7 @@ def cost_by_op(model: Model, types: Mapping[str, TensorType]) -> list[OpCost]:
         for op, count in counts.items()
     ]
     return sorted(rows, key=lambda row: (-row.macs, -row.parameters, -row.count, row.op))
+
+
+def _full_name(node: Node) -> str:
+    return f"{node.domain}.{node.op}" if node.domain else node.op

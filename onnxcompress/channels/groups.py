@@ -1,0 +1,223 @@
+"""Dependency groups: which channels, heads, neurons or units of a model can be cut, and how.
+
+Source of the idea: Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023. Here the
+dependencies are found slot by slot, so that Concat, Split and heads need no rules of their own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxcompress.channels.reshape import Choices, tie_reshape
+from onnxcompress.channels.shape_source import (
+    Measured,
+    Stored,
+    lengths_used,
+    shape_input,
+    trace,
+)
+from onnxcompress.channels.space import Axis, Space
+from onnxcompress.channels.table import RESHAPING, SHAPE_ONLY, TIES
+from onnxcompress.ir import query
+from onnxcompress.ir.model import STANDARD, Model, Node, Tensor
+from onnxcompress.pass_base import Context
+
+_MOST_ROUNDS = 50
+"""Times that choices of axes may change; each is a walk over the graph."""
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Units that are alike: any of them can be cut, but not all.
+
+    Attributes:
+        name: of the first node with a weight that the units are a part of.
+        nodes: nodes whose weights lose something when a unit goes, in order.
+        units: int64 [units, slots]: the slots that go with each unit.
+        axes: the axes that these slots lie on.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    units: np.ndarray
+    axes: tuple[Axis, ...]
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether units run through a sum of computed tensors: the stream of a residual network."""
+        tensors = {axis.tensor for axis in self.axes}
+        for tensor in tensors:
+            node = query.producer(tensor)
+            if node is not None and node.op in ("Add", "Sum"):
+                operands = [each for each in node.inputs if each.inputs]
+                if len(operands) > 1 and tensors.issuperset(operands):
+                    return True
+        return False
+
+    def slots_per_unit(self, axis: Axis) -> int:
+        """How many slots of an axis go with each unit: more than one for an attention head."""
+        first = self.units[0]
+        return int(np.sum((first >= axis.start) & (first < axis.start + axis.length)))
+
+
+@dataclass(frozen=True)
+class Unprunable:
+    """Channels of a weight that stay, with the reason."""
+
+    node: Node
+    channels: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The dependency groups of a model."""
+
+    space: Space
+    groups: tuple[Group, ...]
+    skipped: tuple[Unprunable, ...]
+
+    def only(self, groups: Sequence[Group]) -> Groups:
+        """Some of the groups, in the same space."""
+        return replace(self, groups=tuple(groups))
+
+
+def find_groups(model: Model, context: Context) -> Groups:
+    """Finds the dependency groups of a model's main graph.
+
+    Args:
+        model: as it is; shapes are taken from running a sample.
+        context: lends tensor types.
+    """
+    types = context.types(model)
+    choices = Choices()
+    for _ in range(_MOST_ROUNDS):
+        space = Space(model, types)
+        _tie(space, model, choices)
+        labels = space.components()
+        reasons = space.fixed(labels)
+        fixed = np.isin(labels, np.fromiter(reasons, np.int64, len(reasons)))
+        if not choices.advance(labels, fixed):
+            break
+    return _grouped(space, labels, reasons)
+
+
+def _tie(space: Space, model: Model, choices: Choices) -> None:
+    inner = {
+        tensor
+        for node in model.graph.nodes
+        for each in node.inner_nodes()
+        for tensor in each.inputs
+    }
+    for tensor in inner:
+        space.fix_tensor(tensor, f"{tensor.name!r} is read in a body (If, Loop, Scan)")
+    for tensor in model.graph.inputs:
+        space.fix_tensor(tensor, f"{tensor.name!r} is an input of the model")
+    for tensor in model.graph.outputs:
+        space.fix_tensor(tensor, f"{tensor.name!r} is an output of the model")
+    for node in model.graph.nodes:
+        _tie_node(space, model, node, choices)
+
+
+def _tie_node(space: Space, model: Model, node: Node, choices: Choices) -> None:
+    if node.op == "Shape" and node.domain in STANDARD:
+        x = node.inputs[0]
+        if space.knows(x):
+            for axis in lengths_used(model, node, space.rank(x)):
+                space.fix(space.axis(x, axis), f"its length is computed with, by {node.name!r}")
+        return
+    known = all(space.knows(t) for t in _shaped(node))
+    rule = TIES.get(node.op)
+    if node.domain not in STANDARD or not known:
+        rule = None
+    elif node.op in RESHAPING:
+        tie_reshape(space, node, choices)
+    elif rule is not None:
+        rule(space, node)
+    elif node.op not in SHAPE_ONLY:
+        known = False
+    if node.domain not in STANDARD or not known:
+        space.fix_all(node, f"{node.op} {node.name!r} is not followed")
+    elif (place := shape_input(node)) is not None:
+        _tie_shape(space, node, place)
+
+
+def _shaped(node: Node) -> list[Tensor]:
+    return [t for t in [*node.inputs, *node.outputs] if not query.is_omitted(t)]
+
+
+def _tie_shape(space: Space, node: Node, place: int) -> None:
+    """Ties axes to the ones whose length they take; those of unclear length are fixed."""
+    for axis in space.axes_of(node.outputs[0]):
+        if axis.length == 1:
+            continue
+        source = trace(space, node, place, axis.axis)
+        if isinstance(source, Measured):
+            measured = space.axis(source.tensor, source.axis)
+            if len(measured) == axis.length:
+                space.tie(measured, axis.slots)
+                continue
+        elif isinstance(source, Stored):
+            continue
+        space.fix(axis.slots, f"its length is computed for {node.op} {node.name!r}")
+
+
+def _grouped(space: Space, labels: np.ndarray, reasons: Mapping[int, int]) -> Groups:
+    owner = np.empty(space.size, np.int64)
+    for number, axis in enumerate(space.axes):
+        owner[axis.start : axis.start + axis.length] = number
+    weighed = np.zeros(space.size, bool)
+    for tensor, place in space.parameters:
+        weighed[space.axis(tensor, place)] = True
+    candidates = np.unique(labels[weighed])
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], candidates)
+    ends = np.searchsorted(labels[order], candidates, side="right")
+    alike: dict[tuple[int, ...], list[np.ndarray]] = defaultdict(list)
+    for label, start, end in zip(candidates.tolist(), starts, ends, strict=True):
+        if label not in reasons:
+            slots = order[start:end]
+            alike[tuple(owner[slots].tolist())].append(slots)
+    groups = [
+        _group(space, tuple(dict.fromkeys(axes)), np.stack(units)) for axes, units in alike.items()
+    ]
+    single = [
+        Unprunable(group.nodes[0], group.units.size, "they can only go all together")
+        for group in groups
+        if len(group) == 1 and group.nodes and _is_wide(group)
+    ]
+    skipped = (*_skipped(space, labels, reasons), *single)
+    return Groups(space, tuple(group for group in groups if len(group) > 1), skipped)
+
+
+def _is_wide(group: Group) -> bool:
+    """Whether a unit is more than an axis of length 1."""
+    return any(axis.length > 1 for axis in group.axes)
+
+
+def _group(space: Space, numbers: Sequence[int], units: np.ndarray) -> Group:
+    axes = tuple(space.axes[number] for number in numbers)
+    weights = [a.tensor for a in axes if (a.tensor, a.axis) in space.parameters]
+    nodes = dict.fromkeys(node for weight in weights for node in weight.outputs)
+    name = next(iter(nodes)).name if nodes else weights[0].name
+    return Group(name, tuple(nodes), units, axes)
+
+
+def _skipped(space: Space, labels: np.ndarray, reasons: Mapping[int, int]) -> list[Unprunable]:
+    found: dict[tuple[Node, str], Unprunable] = {}
+    for tensor, axis in space.parameters:
+        slots = space.axis(tensor, axis)
+        if len(slots) < 2 or not tensor.outputs or len(space.shape(tensor)) < 2:
+            continue
+        held = [reasons[label] for label in labels[slots].tolist() if label in reasons]
+        if held:
+            node, reason = tensor.outputs[0], space.reasons[held[0]]
+            found.setdefault((node, reason), Unprunable(node, len(held), reason))
+    return list(found.values())

@@ -1,0 +1,181 @@
+"""How much the units of dependency groups matter, by any criterion."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from onnxcompress.channels.groups import Group, Groups
+from onnxcompress.channels.readers import products_of, readers_of
+from onnxcompress.ir import query
+from onnxcompress.ir.model import Constant, Model
+from onnxcompress.masking.given import GivenImportances
+from onnxcompress.masking.ranking import rank
+from onnxcompress.masking.views import from_view
+from onnxcompress.masking.weights import PrunableWeight
+from onnxcompress.pass_base import Context
+from onnxcompress.pruning.criteria import Criterion
+from onnxcompress.pruning.geometric_median import geometric_median_importance
+from onnxcompress.pruning.unit_removal import (
+    Removal,
+    contributions,
+    remove_greedily,
+    remove_in_order,
+)
+
+_BY_PRODUCT = frozenset({Criterion.WANDA, Criterion.SECOND_ORDER})
+"""Criteria that judge units by what the products that read them lose."""
+
+Refuse = Callable[[Group, str], None]
+"""Told of each group that cannot be ranked, and why."""
+
+
+def removals(
+    criterion: Criterion,
+    model: Model,
+    groups: Groups,
+    context: Context,
+    refuse: Refuse,
+    *,
+    seed: int = 0,
+    given: GivenImportances | None = None,
+    weights: Sequence[PrunableWeight],
+    steps: Mapping[Group, int],
+) -> Mapping[Group, Removal]:
+    """In which order the units of each group should go, and at what cost.
+
+    A unit matters as much as the weights that go with it, on either side. By `wanda` and
+    `second-order` it is what it adds to the variance of the products that read it, or what they
+    lose once the other units made up for it; the cost is then the error that they are left with.
+
+    Args:
+        criterion: not `threshold`.
+        model: as it is.
+        groups: whose units are judged.
+        context: lends activations, for criteria that ask for them.
+        refuse: records groups without a score.
+        seed: of the choice by random.
+        given: the user's importances.
+        weights: what the model stores, for criteria that judge single weights.
+        steps: units that go at once, by group.
+    """
+    if criterion is Criterion.RANDOM:
+        return {group: Removal.by_score(_random(group, seed)) for group in groups.groups}
+    if criterion in _BY_PRODUCT:
+        return _by_product(criterion, model, groups, context, refuse, steps)
+    if criterion is Criterion.BATCHNORM:
+        return _each(groups.groups, lambda group: _batchnorm(groups, group), refuse)
+    if criterion is Criterion.GEOMETRIC_MEDIAN:
+        return _each(groups.groups, lambda group: _geometric(groups, group), refuse)
+    slots = _by_weight(criterion, model, groups, context, weights, given)
+    return _each(groups.groups, lambda group: _summed(slots, group), refuse)
+
+
+def _each(
+    groups: Sequence[Group], score: Callable[[Group], np.ndarray | str], refuse: Refuse
+) -> Mapping[Group, Removal]:
+    found: dict[Group, Removal] = {}
+    for group in groups:
+        scores = score(group)
+        if isinstance(scores, str):
+            refuse(group, scores)
+        else:
+            found[group] = Removal.by_score(scores)
+    return found
+
+
+def _random(group: Group, seed: int) -> np.ndarray:
+    rng = np.random.default_rng((seed, zlib.crc32(group.name.encode()), len(group)))
+    return rng.random(len(group))
+
+
+def _summed(slots: np.ndarray, group: Group) -> np.ndarray | str:
+    scores: np.ndarray = np.nansum(slots[group.units], axis=1)
+    if np.isnan(slots[group.units]).all():
+        return "none of its weights has an importance by this criterion"
+    return scores
+
+
+def _by_weight(
+    criterion: Criterion,
+    model: Model,
+    groups: Groups,
+    context: Context,
+    weights: Sequence[PrunableWeight],
+    given: GivenImportances | None,
+) -> np.ndarray:
+    """float64 by slot: the summed importances of the weights in it; NaN where there are none."""
+    space = groups.space
+    wanted = {axis for group in groups.groups for axis in group.axes}
+    tensors = {each.tensor for each in wanted}
+    concerned = [weight for weight in weights if weight.constant in tensors]
+    # A weight without an importance is no skip of its own: the others of its group may have one.
+    ranked = rank(criterion, model, concerned, context, lambda *_: None, given=given).importances
+    found = np.full(space.size, np.nan)
+    for weight, view in ranked.items():
+        values = from_view(weight.node, view, weight.constant.shape)
+        for axis in space.axes_of(weight.constant):
+            if axis in wanted:
+                others = tuple(a for a in range(values.ndim) if a != axis.axis)
+                found[axis.slots] = values.sum(axis=others, dtype=np.float64)
+    return found
+
+
+def _by_product(
+    criterion: Criterion,
+    model: Model,
+    groups: Groups,
+    context: Context,
+    refuse: Refuse,
+    steps: Mapping[Group, int],
+) -> Mapping[Group, Removal]:
+    readers = []
+    for group in groups.groups:
+        own = readers_of(groups, group)
+        if own:
+            readers.append((group, own))
+        else:
+            refuse(group, "no product with a stored weight reads it that could be watched")
+    found: dict[Group, Removal] = {}
+    for group, products in products_of(model, readers, context):
+        if criterion is Criterion.SECOND_ORDER:
+            found[group] = remove_greedily(products, steps[group])
+        else:
+            order = np.argsort(contributions(products), kind="stable")
+            found[group] = remove_in_order(products, order, steps[group])
+    return found
+
+
+def _geometric(groups: Groups, group: Group) -> np.ndarray | str:
+    """Distances between the weights that make the units: all they store but what reads them."""
+    space = groups.space
+    read = {each.node for each in readers_of(groups, group)}
+    rows = []
+    for axis in group.axes:
+        tensor = axis.tensor
+        if not isinstance(tensor, Constant) or len(tensor.shape) < 2:
+            continue
+        if (tensor, axis.axis) not in space.parameters or read & set(query.consumers(tensor)):
+            continue
+        place = np.full(space.size, -1)
+        place[axis.slots] = np.arange(axis.length)
+        chosen = place[group.units]
+        values = np.moveaxis(tensor.values, axis.axis, 0).reshape(axis.length, -1)
+        rows.append(values[chosen[chosen >= 0].reshape(len(group), -1)].reshape(len(group), -1))
+    if not rows:
+        return "no weight makes its units alone"
+    return geometric_median_importance(np.concatenate(rows, axis=1))
+
+
+def _batchnorm(groups: Groups, group: Group) -> np.ndarray | str:
+    """|scale| of the BatchNormalization nodes that the units pass (Liu et al. 2017)."""
+    slots = np.full(groups.space.size, np.nan)
+    for axis in group.axes:
+        for node in query.consumers(axis.tensor):
+            if node.op == "BatchNormalization" and node.inputs[1] is axis.tensor:
+                assert isinstance(axis.tensor, Constant)
+                slots[axis.slots] = np.abs(axis.tensor.values)
+    scores = _summed(slots, group)
+    return "it passes no BatchNormalization" if isinstance(scores, str) else scores

@@ -1,0 +1,86 @@
+"""The dependency groups of a model file, as a report."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from onnxcompress.channels.costs import Costs, Measure
+from onnxcompress.channels.groups import Group, Groups, find_groups
+from onnxcompress.data.loading import load_dataset
+from onnxcompress.ir import io
+from onnxcompress.ir.model import Constant
+from onnxcompress.pass_manager import OnError, PassManager
+from onnxcompress.recipe import Recipe
+from onnxcompress.report.groups_schema import (
+    GroupReport,
+    GroupsReport,
+    MemberReport,
+    UnprunableReport,
+)
+from onnxcompress.report.schema import SCHEMA_VERSION
+from onnxcompress.runtime.context import RuntimeContext
+from onnxcompress.runtime.session import Session
+from onnxcompress.search.candidates import CLEAN_UP
+
+
+def inspect_groups(model: str | os.PathLike[str], *, data: str | None = None) -> GroupsReport:
+    """Cleans the model up and finds what can be cut from it.
+
+    Args:
+        model: path of an .onnx file.
+        data: samples to take shapes from; made-up ones by default.
+
+    Raises:
+        ModelError: the file is not a model.
+        SessionError: onnxruntime does not load it.
+        DataError: the data does not fit.
+    """
+    path = Path(model)
+    loaded = io.load(path)
+    dataset = None if data is None else load_dataset(data, Session(path).inputs)
+    context = RuntimeContext(dataset)
+    reports = PassManager(CLEAN_UP, on_error=OnError.SKIP).run(loaded, context)
+    groups = find_groups(loaded, context)
+    costs = Costs(loaded, groups.space)
+    everything = np.ones(groups.space.size, bool)
+    notes = [f"{each.name} failed and was left out: {each.error}" for each in reports if each.error]
+    if not context.types(loaded):
+        notes.append("shapes are not known: the model does not run on made-up inputs; give --data")
+    return GroupsReport(
+        schema_version=SCHEMA_VERSION,
+        path=str(path),
+        clean_up=Recipe(CLEAN_UP).dump(),
+        parameters=costs.of(Measure.PARAMETERS, everything),
+        macs=costs.of(Measure.MACS, everything),
+        groups=tuple(_report(groups, group, costs) for group in groups.groups),
+        skipped=tuple(
+            UnprunableReport(
+                node=each.node.name, op=each.node.op, channels=each.channels, reason=each.reason
+            )
+            for each in groups.skipped
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _report(groups: Groups, group: Group, costs: Costs) -> GroupReport:
+    kept = np.ones(groups.space.size, bool)
+    before = [costs.of(each, kept) for each in (Measure.PARAMETERS, Measure.MACS)]
+    kept[group.units[0]] = False
+    after = [costs.of(each, kept) for each in (Measure.PARAMETERS, Measure.MACS)]
+    parameters, macs = (b - a for b, a in zip(before, after, strict=True))
+    return GroupReport(
+        name=group.name,
+        units=len(group),
+        nodes=tuple(node.name for node in group.nodes),
+        members=tuple(
+            MemberReport(tensor=axis.tensor.name, axis=axis.axis, slices=group.slots_per_unit(axis))
+            for axis in group.axes
+            if isinstance(axis.tensor, Constant)
+        ),
+        parameters_per_unit=parameters,
+        macs_per_unit=macs,
+    )

@@ -1,0 +1,260 @@
+"""How operators that move, pick or join slices tie what they read and write.
+
+Source: ONNX Transpose (opset 1-25), Concat (4-13), Split (2-18), Slice (1-13), Gather (1-13),
+Pad (2-25), Expand (8-13), Tile (6-13), pooling (1-22), Resize (10-19), DepthToSpace (1-13),
+the reductions (1-20), Softmax (1-13), LayerNormalization (17).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxcompress.channels.pointwise import tie_aligned
+from onnxcompress.channels.space import Space
+from onnxcompress.ir import query
+from onnxcompress.ir.model import Node, Tensor
+
+
+def tie_transpose(space: Space, node: Node) -> None:
+    """Transpose: axis i of the result is axis perm[i] of the input."""
+    x, y = node.inputs[0], node.outputs[0]
+    order = node.ints_attr("perm", tuple(reversed(range(space.rank(x)))))
+    for axis, source in enumerate(order):
+        space.move(node, space.axis(x, source), space.axis(y, axis))
+
+
+def tie_concat(space: Space, node: Node) -> None:
+    """Concat: slots of one axis one after another; the other axes are common to all."""
+    y = node.outputs[0]
+    axis = node.int_attr("axis", 0) % space.rank(y)
+    joined = space.axis(y, axis)
+    start = 0
+    for x in node.inputs:
+        part = space.axis(x, axis)
+        space.move(node, part, joined[start : start + len(part)])
+        start += len(part)
+        _move_others(space, node, x, y, axis)
+
+
+def tie_split(space: Space, node: Node) -> None:
+    """Split: the inverse of Concat."""
+    x = node.inputs[0]
+    axis = node.int_attr("axis", 0) % space.rank(x)
+    whole = space.axis(x, axis)
+    start = 0
+    for y in node.outputs:
+        part = space.axis(y, axis)
+        space.move(node, whole[start : start + len(part)], part)
+        start += len(part)
+        _move_others(space, node, x, y, axis)
+
+
+def tie_slice(space: Space, node: Node) -> None:
+    """Slice: along an axis that is cut, the slots picked; only where the cut is stored."""
+    x, y = node.inputs[0], node.outputs[0]
+    picked = slices(node, space.rank(x))
+    for axis in range(space.rank(x)):
+        source, target = space.axis(x, axis), space.axis(y, axis)
+        if picked is not None and axis in picked:
+            kept = source[picked[axis]]
+            if len(kept) == len(target) and picked[axis].step == 1:
+                space.move(node, kept, target)
+                continue
+        elif len(source) == len(target) and picked is not None:
+            space.move(node, source, target)
+            continue
+        reason = f"{node.name!r} slices it, in steps or where a computed number says"
+        space.fix(source, reason)
+        space.fix(target, reason)
+
+
+def slices(node: Node, rank: int) -> dict[int, slice] | None:
+    """What a Slice takes of each axis that it names; None if that is not stored."""
+    starts: Sequence[int]
+    ends: Sequence[int]
+    axes: Sequence[int]
+    if len(node.inputs) == 1:
+        starts, ends = node.ints_attr("starts"), node.ints_attr("ends")
+        axes = node.ints_attr("axes", range(len(starts)))
+        steps: Sequence[int] = (1,) * len(starts)
+    else:
+        stored = [
+            constant.values.reshape(-1).tolist()
+            if (constant := query.constant(node, index)) is not None
+            else None
+            for index in range(1, 5)
+        ]
+        if stored[0] is None or stored[1] is None:
+            return None
+        if any(query.has_input(node, i) and stored[i - 1] is None for i in (3, 4)):
+            return None
+        starts, ends = stored[0], stored[1]
+        axes = stored[2] or range(len(starts))
+        steps = stored[3] or (1,) * len(starts)
+    found = {}
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        # A negative end behind a negative step means "before the first".
+        last = None if step < 0 and end < -(2**30) else end
+        found[axis % rank] = slice(start, last, step)
+    return found
+
+
+def tie_gather(space: Space, node: Node) -> None:
+    """Gather: the picked axis is replaced by those of the indices."""
+    x, indices, y = node.inputs[0], node.inputs[1], node.outputs[0]
+    axis = node.int_attr("axis", 0) % space.rank(x)
+    depth = space.rank(indices)
+    space.fix(space.axis(x, axis), f"{node.name!r} looks it up by index")
+    for own in space.axes_of(indices):
+        space.tie(own.slots, space.axis(y, axis + own.axis))
+    for own in space.axes_of(x):
+        if own.axis != axis:
+            after = own.axis + (depth - 1 if own.axis > axis else 0)
+            space.move(node, own.slots, space.axis(y, after))
+            if not x.inputs:
+                space.weigh(x, own.axis)
+
+
+def tie_pad(space: Space, node: Node) -> None:
+    """Pad by a constant: slots are added before and behind; other modes mix an axis."""
+    x, y = node.inputs[0], node.outputs[0]
+    before = pads(node, space.rank(x))
+    for axis in range(space.rank(x)):
+        source, target = space.axis(x, axis), space.axis(y, axis)
+        if len(source) == len(target):
+            space.move(node, source, target)
+        elif (
+            before is not None
+            and min(before[0][axis], before[1][axis]) >= 0
+            and node.text_attr("mode", "constant") == "constant"
+        ):
+            start = before[0][axis]
+            space.move(node, source, target[start : start + len(source)])
+        else:
+            space.fix(source, f"{node.name!r} pads it")
+            space.fix(target, f"{node.name!r} pads it")
+
+
+def pads(node: Node, rank: int) -> tuple[list[int], list[int]] | None:
+    """What a Pad adds before and behind each axis; None if that is not stored."""
+    if len(node.inputs) == 1:
+        amounts = list(node.ints_attr("pads"))
+    else:
+        stored = query.constant(node, 1)
+        if stored is None:
+            return None
+        amounts = stored.values.tolist()
+    if query.has_input(node, 3):
+        axes = query.constant(node, 3)
+        if axes is None:
+            return None
+        half = len(amounts) // 2
+        before, behind = [0] * rank, [0] * rank
+        for place, axis in enumerate(axes.values.tolist()):
+            before[axis % rank], behind[axis % rank] = amounts[place], amounts[half + place]
+        return before, behind
+    return amounts[:rank], amounts[rank:]
+
+
+def tie_stretch(space: Space, node: Node) -> None:
+    """Expand and Tile: axes that keep their length are tied."""
+    tie_aligned(space, node.inputs[0], node.outputs[0])
+    ours, theirs = space.axes_of(node.inputs[0]), space.axes_of(node.outputs[0])
+    for own, other in zip(reversed(ours), reversed(theirs), strict=False):
+        if own.length not in (1, other.length):
+            space.fix(own.slots, f"{node.name!r} repeats it")
+            space.fix(other.slots, f"{node.name!r} repeats it")
+
+
+def tie_positions(space: Space, node: Node) -> None:
+    """Pooling and Resize: samples and channels pass, positions are mixed."""
+    x, y = node.inputs[0], node.outputs[0]
+    for result in (each for each in node.outputs if each.name):
+        for axis in (0, 1):
+            source, target = space.axis(x, axis), space.axis(result, axis)
+            if len(source) == len(target):
+                space.tie(source, target)
+            else:
+                space.fix(source, f"{node.name!r} resizes it")
+    for own in [*space.axes_of(x)[2:], *space.axes_of(y)[2:]]:
+        space.fix(own.slots, f"{node.name!r} slides over it")
+
+
+def tie_depth_to_space(space: Space, node: Node) -> None:
+    """DepthToSpace: block^2 channels become the positions of one."""
+    x, y = node.inputs[0], node.outputs[0]
+    block = node.int_attr("blocksize", 1) ** 2
+    source = space.axis(x, 1)
+    if node.text_attr("mode", "DCR") == "DCR":
+        source = source.reshape(block, -1).T.reshape(-1)
+    space.tie(space.axis(x, 0), space.axis(y, 0))
+    space.move(node, source, np.repeat(space.axis(y, 1), block))
+    for axis in [*space.axes_of(x)[2:], *space.axes_of(y)[2:]]:
+        space.fix(axis.slots, f"{node.name!r} slides over it")
+
+
+def tie_space_to_depth(space: Space, node: Node) -> None:
+    """SpaceToDepth: the positions of one channel become block^2 channels."""
+    x, y = node.inputs[0], node.outputs[0]
+    block = node.int_attr("blocksize", 1) ** 2
+    space.tie(space.axis(x, 0), space.axis(y, 0))
+    space.move(node, np.tile(space.axis(x, 1), block), space.axis(y, 1))
+    for axis in [*space.axes_of(x)[2:], *space.axes_of(y)[2:]]:
+        space.fix(axis.slots, f"{node.name!r} slides over it")
+
+
+def tie_reduction(space: Space, node: Node) -> None:
+    """Reductions: what is reduced is fixed, the other axes pass."""
+    x, y = node.inputs[0], node.outputs[0]
+    reduced = _reduced(space, node, x)
+    kept = node.int_attr("keepdims", 1)
+    target = 0
+    for own in space.axes_of(x):
+        if reduced is None or own.axis in reduced:
+            space.fix(own.slots, f"{node.op} {node.name!r} takes statistics over it")
+            target += kept
+        else:
+            space.tie(own.slots, space.axis(y, target))
+            target += 1
+    if reduced is None:
+        space.fix_tensor(y, f"{node.op} {node.name!r} takes statistics over it")
+
+
+def tie_normalization(space: Space, node: Node) -> None:
+    """Softmax and LayerNormalization: fixed is what they normalize over."""
+    x, y = node.inputs[0], node.outputs[0]
+    tie_aligned(space, x, y)
+    axis = node.int_attr("axis", -1) % space.rank(x)
+    over = space.axes_of(x)[axis:] if node.op not in _ONE_AXIS else [space.axes_of(x)[axis]]
+    for own in over:
+        space.fix(own.slots, f"{node.op} {node.name!r} takes statistics over it")
+    for tensor in list(node.inputs)[1:]:
+        if not query.is_omitted(tensor):
+            tie_aligned(space, tensor, x)
+
+
+_ONE_AXIS = frozenset({"Softmax", "LogSoftmax", "Hardmax", "LpNormalization", "CumSum"})
+
+
+def _reduced(space: Space, node: Node, x: Tensor) -> set[int] | None:
+    """The axes a reduction goes over; None if they are computed."""
+    rank = space.rank(x)
+    if node.op in ("ArgMax", "ArgMin"):
+        return {node.int_attr("axis", 0) % rank}
+    axes: Sequence[int] = node.ints_attr("axes")
+    if query.has_input(node, 1):
+        stored = query.constant(node, 1)
+        if stored is None:
+            return None
+        axes = stored.values.reshape(-1).tolist()
+    if not axes:
+        return set() if node.int_attr("noop_with_empty_axes", 0) else set(range(rank))
+    return {axis % rank for axis in axes}
+
+
+def _move_others(space: Space, node: Node, x: Tensor, y: Tensor, axis: int) -> None:
+    for own in space.axes_of(x):
+        if own.axis != axis:
+            space.move(node, own.slots, space.axis(y, own.axis))

@@ -1,0 +1,174 @@
+"""How operators with weights tie what they read and write.
+
+Source: ONNX Conv (opset 1-22), ConvTranspose (1-22), Gemm (7-13), MatMul (1-13),
+BatchNormalization (9-15), InstanceNormalization (6-22), LSTM, GRU and RNN (7-22).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxcompress.channels.pointwise import tie_aligned
+from onnxcompress.channels.space import Space
+from onnxcompress.ir import query
+from onnxcompress.ir.model import Node, Tensor
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+"""How many gates a recurrent operator has."""
+
+
+def tie_conv(space: Space, node: Node) -> None:
+    """Conv: [N, C, ...] with [O, C / group, ...]; within groups the same channels of all go."""
+    x, weight = node.inputs[:2]
+    y = node.outputs[0]
+    _fix_positions(space, node, x, weight, y)
+    group = node.int_attr("group", 1)
+    channels, inner = space.axis(x, 1), space.axis(weight, 1)
+    outputs = space.axis(weight, 0)
+    flat = not any(node.ints_attr("pads")) and node.text_attr("auto_pad", "NOTSET") == "NOTSET"
+    if len(inner) == 1 and group > 1:  # depthwise: a filter goes with the channel it reads
+        space.tie(np.repeat(channels, len(outputs) // group), outputs)
+    else:
+        space.multiply(node, channels, np.tile(inner, group), flat=flat)
+        _tie_groups(space, outputs, group)
+    space.tie(outputs, space.axis(y, 1))
+    for axis in (0, 1):
+        space.weigh(weight, axis)
+    _tie_bias(space, node, outputs)
+
+
+def tie_conv_transpose(space: Space, node: Node) -> None:
+    """ConvTranspose: [N, C, ...] with [C, O / group, ...]."""
+    x, weight = node.inputs[:2]
+    y = node.outputs[0]
+    _fix_positions(space, node, x, weight, y)
+    group = node.int_attr("group", 1)
+    channels, inputs = space.axis(x, 1), space.axis(weight, 0)
+    outer, outputs = space.axis(weight, 1), space.axis(y, 1)
+    if group > 1 and len(channels) == group:
+        space.tie(channels, inputs)
+        space.tie(np.repeat(channels, len(outer)), outputs)
+        space.fix(outer if len(outer) > 1 else outer[:0], _several(node))
+    else:
+        # A border takes only a part of the kernel in, whatever the pads are.
+        space.multiply(node, channels, inputs, flat=False)
+        _tie_groups(space, channels, group)
+        space.tie(np.tile(outer, group), outputs)
+    for axis in (0, 1):
+        space.weigh(weight, axis)
+    _tie_bias(space, node, outputs)
+
+
+def tie_gemm(space: Space, node: Node) -> None:
+    """Gemm: [M, K] with [K, N], either possibly transposed, and a bias that is broadcast."""
+    a, b = node.inputs[:2]
+    y = node.outputs[0]
+    rows, inner = (1, 0) if node.int_attr("transA", 0) else (0, 1)
+    outer, columns = (1, 0) if node.int_attr("transB", 0) else (0, 1)
+    space.tie(space.axis(a, rows), space.axis(y, 0))
+    space.tie(space.axis(b, columns), space.axis(y, 1))
+    space.multiply(node, space.axis(a, inner), space.axis(b, outer))
+    for axis in (0, 1):
+        space.weigh(b, axis)
+    if query.has_input(node, 2):
+        bias = node.inputs[2]
+        tie_aligned(space, bias, y)
+        for own in space.axes_of(bias):
+            if own.length > 1:
+                space.weigh(bias, own.axis)
+
+
+def tie_matmul(space: Space, node: Node) -> None:
+    """MatMul: [..., M, K] with [..., K, N]; the axes before are broadcast."""
+    a, b = node.inputs[:2]
+    y = node.outputs[0]
+    inner = -2 if space.rank(b) > 1 else -1
+    space.multiply(node, space.axis(a, -1), space.axis(b, inner))
+    after = list(space.axes_of(y))
+    if space.rank(b) > 1:
+        space.tie(space.axis(b, -1), after.pop().slots)
+    if space.rank(a) > 1:
+        space.tie(space.axis(a, -2), after.pop().slots)
+    for factor in (a, b):
+        for own, other in zip(reversed(space.axes_of(factor)[:-2]), reversed(after), strict=False):
+            if own.length == other.length:
+                space.tie(own.slots, other.slots)
+        if space.is_stored(factor):
+            for own in space.axes_of(factor):
+                space.weigh(factor, own.axis)
+
+
+def tie_batchnorm(space: Space, node: Node) -> None:
+    """BatchNormalization: four numbers for each channel."""
+    x, y = node.inputs[0], node.outputs[0]
+    tie_aligned(space, x, y)
+    for vector in list(node.inputs)[1:5]:
+        space.tie(space.axis(x, 1), space.axis(vector, 0))
+    for vector in list(node.inputs)[1:3]:
+        space.weigh(vector, 0)
+
+
+def tie_instance_norm(space: Space, node: Node) -> None:
+    """InstanceNormalization: statistics of each channel by itself."""
+    x, y = node.inputs[0], node.outputs[0]
+    tie_aligned(space, x, y)
+    for vector in list(node.inputs)[1:3]:
+        space.tie(space.axis(x, 1), space.axis(vector, 0))
+        space.weigh(vector, 0)
+    for axis in space.axes_of(x)[2:]:
+        space.fix(axis.slots, f"{node.name!r} takes statistics over it")
+
+
+def tie_recurrent(space: Space, node: Node) -> None:
+    """LSTM, GRU, RNN: a unit is a row of each gate, and what all gates read of it.
+
+    Inputs X, W [directions, gates * H, I], R [directions, gates * H, H], B, lengths, states, P;
+    outputs Y [S, directions, B, H] and states. Both directions lose the same units.
+    """
+    gates = GATES[node.op]
+    x, weight, recurrence = node.inputs[:3]
+    units = space.axis(recurrence, 2)
+    space.multiply(node, space.axis(x, 2), space.axis(weight, 2))
+    written = [each for each in node.outputs if each.name]
+    space.multiply(node, space.axis(written[0], -1), units)
+    tied: list[tuple[Tensor, int]] = [(weight, gates), (recurrence, gates)]
+    tied += [(node.inputs[3], 2 * gates)] if query.has_input(node, 3) else []
+    tied += [(node.inputs[7], 3)] if query.has_input(node, 7) else []
+    for tensor, times in tied:
+        space.tie(np.tile(units, times), space.axis(tensor, 1))
+        space.weigh(tensor, 1)
+    space.weigh(weight, 2)
+    space.weigh(recurrence, 2)
+    states = [node.inputs[index] for index in (5, 6) if query.has_input(node, index)]
+    for tensor in [*states, *written]:
+        space.tie(units, space.axis(tensor, -1))
+    whole = f"{node.name!r} runs over it"
+    for tensor in [x, *written, *states]:
+        for axis in space.axes_of(tensor)[:-1]:
+            space.fix(axis.slots, whole)
+    for tensor in (weight, recurrence, *(each for each, _ in tied[2:])):
+        space.fix(space.axis(tensor, 0), f"{node.name!r} has it for its directions")
+
+
+def _fix_positions(space: Space, node: Node, *tensors: Tensor) -> None:
+    for tensor in tensors:
+        for axis in space.axes_of(tensor)[2:]:
+            space.fix(axis.slots, f"{node.name!r} slides over it")
+    space.tie(space.axis(tensors[0], 0), space.axis(tensors[-1], 0))
+
+
+def _tie_groups(space: Space, channels: np.ndarray, group: int) -> None:
+    """Every group must keep as many: the same channel of all groups goes."""
+    parts = channels.reshape(group, -1)
+    for part in parts[1:]:
+        space.tie(parts[0], part)
+
+
+def _tie_bias(space: Space, node: Node, outputs: np.ndarray) -> None:
+    if query.has_input(node, 2):
+        space.tie(outputs, space.axis(node.inputs[2], 0))
+        space.weigh(node.inputs[2], 0)
+
+
+def _several(node: Node) -> str:
+    return f"{node.name!r} makes several channels of one"

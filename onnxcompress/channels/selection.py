@@ -1,0 +1,155 @@
+"""Choosing the units to cut: the least important ones, in steps that kernels like."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from onnxcompress.channels.groups import Group
+from onnxcompress.channels.space import Space
+from onnxcompress.ir.model import Constant
+from onnxcompress.pruning.unit_removal import Removal
+
+_CLOSE = 0.02
+"""How far below a limit a cost may end before other chunks are tried."""
+
+
+class Scope(Enum):
+    """What competes for the amount to cut, by the names recipes use."""
+
+    GROUP = "group"
+    GLOBAL = "global"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Units of a group that go together, so that a width stays that kernels are fast with."""
+
+    group: Group
+    units: np.ndarray
+    share: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The units of a group that compete with others.
+
+    Attributes:
+        group: the group.
+        removal: in which order they go, and at what cost.
+        step: units that go at once.
+        saving: what cutting one unit saves of the model, as a share; for a global scope.
+    """
+
+    group: Group
+    removal: Removal
+    step: int
+    saving: float
+
+
+def width_step(space: Space, group: Group, multiple: int) -> int:
+    """Units to cut at once so that every width that is a multiple of a number stays one.
+
+    A head is several channels wide, so that fewer of them make a multiple.
+    """
+    del space
+    widths = [group.slots_per_unit(axis) for axis in group.axes if _is_weight(axis.tensor)]
+    return multiple // math.gcd(multiple, math.gcd(*widths)) if widths else multiple
+
+
+def in_order(rankings: Sequence[Ranking], scope: Scope) -> Iterator[Chunk]:
+    """Chunks in the order in which they should go; the last units of every group are left out.
+
+    With scope `group` all groups lose the same share; with `global`, those units go first that
+    matter least for what they save.
+    """
+    waiting: list[tuple[float, int, int]] = []
+
+    def push(number: int, start: int) -> None:
+        ranking = rankings[number]
+        end = _end(len(ranking.group), start, ranking.step)
+        if end is None:
+            return
+        priority = end / len(ranking.group)
+        if scope is Scope.GLOBAL:
+            cost = float(ranking.removal.costs[start:end].mean())
+            priority = cost / max(ranking.saving, 1e-30)
+        heapq.heappush(waiting, (priority, number, start))
+
+    for number in range(len(rankings)):
+        push(number, 0)
+    while waiting:
+        _, number, start = heapq.heappop(waiting)
+        ranking = rankings[number]
+        end = _end(len(ranking.group), start, ranking.step)
+        assert end is not None
+        units = ranking.removal.order[start:end]
+        yield Chunk(ranking.group, units, end / len(ranking.group))
+        push(number, end)
+
+
+def _end(count: int, start: int, step: int) -> int | None:
+    """Where a chunk ends so that what stays is a multiple of `step`; None if nothing would stay."""
+    left = count - start
+    end = start + (left % step or step)
+    return end if end < count else None
+
+
+def without(chunks: Sequence[Chunk], size: int) -> np.ndarray:
+    """Bool by slot: what stays once chunks are gone."""
+    left = np.ones(size, bool)
+    for chunk in chunks:
+        left[chunk.group.units[chunk.units]] = False
+    return left
+
+
+def down_to(
+    chunks: Sequence[Chunk], size: int, limit: float, cost: Callable[[np.ndarray], float]
+) -> np.ndarray:
+    """What stays if as few chunks go as are needed for a cost.
+
+    A chunk may be large, a residual stream through the whole model: one that would take much more
+    than is needed is left out, and so are the later ones of its group.
+
+    Args:
+        chunks: in the order in which they go.
+        size: slots.
+        limit: the cost to get down to; if all chunks are too few, all of them go.
+        cost: of what stays, bool by slot.
+
+    Returns:
+        Bool by slot.
+    """
+    low, high = 0, len(chunks)
+    while low < high:
+        middle = (low + high) // 2
+        if cost(without(chunks[:middle], size)) <= limit:
+            high = middle
+        else:
+            low = middle + 1
+    gone = list(chunks[: max(low - 1, 0)])
+    best, best_cost = without(chunks[:low], size), 0.0
+    left_out: set[Group] = set()
+    for chunk in chunks[len(gone) :]:
+        if chunk.group in left_out:
+            continue
+        kept = without([*gone, chunk], size)
+        now = cost(kept)
+        if now > limit:
+            gone.append(chunk)
+            continue
+        left_out.add(chunk.group)
+        if now > best_cost:
+            best, best_cost = kept, now
+        if now >= (1 - _CLOSE) * limit:
+            break
+    return best
+
+
+def _is_weight(tensor: object) -> bool:
+    return isinstance(tensor, Constant) and len(tensor.shape) > 1

@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+
+from onnxcompress.channels.costs import Measure
+from onnxcompress.channels.selection import Scope
+from onnxcompress.errors import PassError
+from onnxcompress.ir.model import Model
+from onnxcompress.pass_base import EXCLUDED, Override
+from onnxcompress.pass_manager import PassManager
+from onnxcompress.passes import PruneChannels, StripPruned
+from onnxcompress.pruning.criteria import Criterion
+
+from .support import Array, apply, model_of, normal, reasons, stored_input
+
+IMAGE = {"x": normal(4, 3, 6, 6)}
+
+
+def _chain(width: int = 8, **weights: Array) -> Model:
+    """Two groups of `width` channels: those of `first` and those of `second`."""
+    given = {
+        "u": normal(width, 3, 3, 3),
+        "b": normal(width, seed=1),
+        "v": normal(width, width, 3, 3, seed=2),
+        "w": normal(2, width, 1, 1, seed=3),
+    }
+    return model_of(
+        "g (float[N, 3, 6, 6] x) => (float[N, 2, a, c] y) {"
+        " [first] h = Conv(x, u, b)  r = Relu(h)  [second] k = Conv(r, v)  s = Relu(k)"
+        " [third] y = Conv(s, w) }",
+        **{**given, **weights},
+    )
+
+
+def _dead(values: Array, axis: int = 0) -> list[int]:
+    others = tuple(each for each in range(values.ndim) if each != axis)
+    return np.flatnonzero(~values.any(axis=others)).tolist()
+
+
+def test_the_least_units_lose_what_makes_them_and_what_reads_them() -> None:
+    model = _chain()
+    u, b, v, w = (stored_input(model, *at) for at in _PLACES)
+    by_hand = [
+        np.square(u).sum(axis=(1, 2, 3)) + np.square(v).sum(axis=(0, 2, 3)),
+        np.square(v).sum(axis=(1, 2, 3)) + np.square(w).sum(axis=(0, 2, 3)),
+    ]
+    apply(PruneChannels(amount=0.5, multiple=1), model)
+    gone = [sorted(np.argsort(scores)[:4].tolist()) for scores in by_hand]
+    u, b, v, w = (stored_input(model, *at) for at in _PLACES)
+    assert [_dead(u), _dead(b), _dead(v, 1)] == [gone[0]] * 3
+    assert [_dead(v), _dead(w, 1)] == [gone[1]] * 2
+
+
+_PLACES = (("first", 1), ("first", 2), ("second", 1), ("third", 1))
+
+
+def test_widths_stay_multiples() -> None:
+    model = _chain(24)
+    report = apply(PruneChannels(amount=0.5, multiple=8), model)
+    assert len(_dead(stored_input(model, "first", 1))) == 8  # 12 would leave 12
+    assert report.modified
+    report = apply(PruneChannels(amount=0.3, multiple=16), _chain(16))
+    assert not report.modified
+    assert (
+        "its 16 units are not more than go at once (16, see multiple)" in reasons(report).values()
+    )
+
+
+@pytest.mark.parametrize("target", [Measure.MACS, Measure.PARAMETERS, Measure.BYTES])
+@pytest.mark.parametrize("scope", Scope)
+def test_a_target_is_met_and_not_much_exceeded(target: Measure, scope: Scope) -> None:
+    model = _chain(32)
+    before = _cost(model, target)
+    options = PruneChannels(amount=0.4, target=target, scope=scope, multiple=1)
+    PassManager([options, StripPruned()]).run(model)
+    assert 0.55 * before < _cost(model, target) <= 0.6 * before
+
+
+def _cost(model: Model, target: Measure) -> int:
+    sizes = [stored_input(model, *at).shape for at in _PLACES if at[1] == 1]
+    if target is Measure.MACS:
+        positions = (16, 4, 4)
+        return sum(p * int(np.prod(size)) for p, size in zip(positions, sizes, strict=True))
+    return (4 if target is Measure.BYTES else 1) * model.parameters
+
+
+def test_random_is_seeded_and_differs_by_seed() -> None:
+    gone = []
+    for seed in (0, 0, 1):
+        model = _chain(32)
+        apply(PruneChannels(criterion=Criterion.RANDOM, seed=seed, multiple=1), model)
+        gone.append(_dead(stored_input(model, "first", 1)))
+    assert gone[0] == gone[1] != gone[2]
+
+
+def test_second_order_keeps_what_no_other_channel_makes_up_for() -> None:
+    """Channel 0 is the largest, but a copy of it exists; the small ones are on their own."""
+    u = normal(4, 3, 3, 3) * np.array([3, 3, 1, 1], np.float32)[:, None, None, None]
+    u[1] = u[0]
+    v = normal(4, 4, 3, 3, seed=2)
+    model = _chain(4, u=u, b=np.ones(4, np.float32), v=v, w=normal(2, 4, 1, 1, seed=3))
+    data = {"x": normal(64, 3, 6, 6, seed=9)}
+    apply(
+        PruneChannels(criterion=Criterion.SECOND_ORDER, amount=0.25, multiple=1), model, data=data
+    )
+    assert _dead(stored_input(model, "first", 1)) in ([0], [1])
+    model = _chain(4, u=u, b=np.ones(4, np.float32), v=v, w=normal(2, 4, 1, 1, seed=3))
+    apply(PruneChannels(criterion=Criterion.L2, amount=0.25, multiple=1), model)
+    assert _dead(stored_input(model, "first", 1)) in ([2], [3])
+
+
+def test_batchnorm_scales_judge_where_there_are_any() -> None:
+    scale = np.array([0.5, -0.1, 2.0, 0.3], np.float32)
+    model = model_of(
+        "g (float[N, 3, 6, 6] x) => (float[N, 2, 6, 6] y) {"
+        " [first] h = Conv(x, u)  [norm] n = BatchNormalization(h, s, b, m, v)  r = Relu(n)"
+        " [second] k = Conv(r, w)  t = Relu(k)  [third] y = Conv(t, z) }",
+        u=normal(4, 3, 1, 1),
+        s=scale,
+        b=normal(4),
+        m=normal(4),
+        v=np.ones(4, np.float32),
+        w=normal(5, 4, 1, 1),
+        z=normal(2, 5, 1, 1),
+    )
+    report = apply(PruneChannels(criterion=Criterion.BATCHNORM, amount=0.5, multiple=1), model)
+    assert _dead(stored_input(model, "first", 1)) == [1, 3]
+    assert _dead(stored_input(model, "norm", 1)) == _dead(stored_input(model, "norm", 2)) == [1, 3]
+    assert reasons(report)["second"] == "it passes no BatchNormalization"
+
+
+def test_geometric_median_takes_what_lies_in_the_middle() -> None:
+    u = normal(5, 3, 3, 3)
+    u[3] = u[[0, 1, 2, 4]].mean(axis=0)
+    model = _chain(5, u=u, b=np.ones(5, np.float32), v=normal(5, 5, 3, 3), w=normal(2, 5, 1, 1))
+    apply(PruneChannels(criterion=Criterion.GEOMETRIC_MEDIAN, amount=0.2, multiple=1), model)
+    assert _dead(stored_input(model, "first", 1)) == [3]
+
+
+def test_an_excluded_node_keeps_its_group() -> None:
+    model = _chain()
+    options = PruneChannels(multiple=1, overrides=(Override(None, nodes=("third",)),))
+    report = apply(options, model)
+    assert reasons(report)["second"] == EXCLUDED
+    assert not _dead(stored_input(model, "third", 1), 1) and _dead(stored_input(model, "first", 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (PruneChannels(amount=0.0), "amount=0.0 is no share between 0 and 1"),
+        (PruneChannels(multiple=0), "multiple=0 is less than 1"),
+        (PruneChannels(criterion=Criterion.THRESHOLD), "criterion=threshold is for prune-weights"),
+        (PruneChannels(criterion=Criterion.GIVEN), "needs importances=FILE.npz"),
+        (PruneChannels(criterion=Criterion.SECOND_ORDER), "need calibration data"),
+    ],
+)
+def test_what_cannot_be_done_says_why(options: PruneChannels, fault: str) -> None:
+    with pytest.raises(PassError, match=fault.replace("(", r"\(")):
+        PassManager([options]).run(_chain())
