@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from onnxcompress.search.bench import benchmark as benchmark
     from onnxcompress.search.candidates import Goal as Goal
     from onnxcompress.search.compress import compress as compress
+    from onnxcompress.search.schedule import Iteration as Iteration
+    from onnxcompress.search.schedule import Schedule as Schedule
     from onnxcompress.sensitivity.analysis import analyze_sensitivity as analyze_sensitivity
     from onnxcompress.sensitivity.assignment import Assignment as Assignment
     from onnxcompress.sensitivity.assignment import assign as assign
@@ -42,6 +44,7 @@ _HOMES = {
     "CompressReport": "onnxcompress.report.schema",
     "Context": "onnxcompress.pass_base",
     "Goal": "onnxcompress.search.candidates",
+    "Iteration": "onnxcompress.search.schedule",
     "Model": "onnxcompress.ir.model",
     "OnError": "onnxcompress.pass_manager",
     "OnnxCompressError": "onnxcompress.errors",
@@ -50,6 +53,7 @@ _HOMES = {
     "PassReport": "onnxcompress.pass_base",
     "Recipe": "onnxcompress.recipe",
     "RuntimeContext": "onnxcompress.runtime.context",
+    "Schedule": "onnxcompress.search.schedule",
     "SensitivityReport": "onnxcompress.report.schema",
     "Target": "onnxcompress.target",
     "analyze_sensitivity": "onnxcompress.sensitivity.analysis",

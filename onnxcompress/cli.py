@@ -10,14 +10,17 @@ from typing import NoReturn
 
 from rich.console import Console, RenderableType
 
+from onnxcompress.channels.inspection import inspect_groups
 from onnxcompress.cli_arguments import parse_bits, parse_drop, parse_positive, parse_size
 from onnxcompress.cli_progress import TerminalProgress
+from onnxcompress.cli_rounds import add_rounds, iteration_of
 from onnxcompress.demo import run_demo
 from onnxcompress.errors import OnnxCompressError, RecipeError
 from onnxcompress.inspection import inspect_model
 from onnxcompress.pass_base import Pass
 from onnxcompress.recipe import Recipe, parse_pass
 from onnxcompress.registry import find_pass, pass_types
+from onnxcompress.report.groups import groups_report
 from onnxcompress.report.json import Report, read_sensitivity, write_json
 from onnxcompress.report.schema import CompressReport
 from onnxcompress.report.sensitivity import assignment_report, sensitivity_report
@@ -94,6 +97,7 @@ def _compress(arguments: argparse.Namespace) -> int:
             metric=arguments.metric,
             max_drop=arguments.max_drop,
             recipe=_recipe(arguments),
+            iteration=iteration_of(arguments),
             goal=arguments.goal,
             target=arguments.target,
             threads=arguments.threads,
@@ -131,6 +135,9 @@ def _bench(arguments: argparse.Namespace) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     if arguments.sensitivity:
         return _inspect_sensitivity(arguments)
+    if arguments.groups:
+        found = inspect_groups(arguments.model, data=arguments.data)
+        return _finish(found, groups_report(found), arguments.json)
     for option in ("data", "metric", "bits", "passes", "recipe", "exact", "alone"):
         if getattr(arguments, option):
             raise RecipeError(f"--{option.removesuffix('es')} goes with --sensitivity")
@@ -257,6 +264,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--calibration", type=Path, metavar="TABLE.npz", help="keep the calibration in this file"
     )
+    add_rounds(command)
 
     command = commands.add_parser("bench", help="measure models beside the first of them")
     command.set_defaults(run=_bench)
@@ -267,6 +275,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_inspect)
     command.add_argument("model", type=Path)
     command.add_argument("--profile", action="store_true", help="also time each operator")
+    command.add_argument(
+        "--groups", action="store_true", help="list the channels, heads and units that can be cut"
+    )
     _add_sensitivity(command)
     _add_json(command)
 

@@ -29,5 +29,9 @@ class SessionError(OnnxCompressError):
     """onnxruntime refused to load or to run a model."""
 
 
+class CheckpointError(OnnxCompressError):
+    """Checkpoints are missing or damaged, or belong to another run."""
+
+
 class OutputError(OnnxCompressError):
     """A result could not be written; nothing half-written was left behind."""

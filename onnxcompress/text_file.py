@@ -21,6 +21,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     except OSError as fault:
+        raise OutputError(f"{path}: cannot be written: {fault.strerror}") from fault
+    finally:
         with suppress(OSError):  # it is not there, nor is perhaps its folder
             draft.unlink()
-        raise OutputError(f"{path}: cannot be written: {fault.strerror}") from fault

@@ -59,7 +59,7 @@ class PruneChannels(Pass):
     target: Measure = Measure.UNITS
     scope: Scope = Scope.GROUP
     streams: bool = False
-    multiple: int = 16
+    multiple: int = 8
     importances: str | None = None
     seed: int = 0
 
@@ -146,7 +146,14 @@ class PruneChannels(Pass):
         """What stays, bool by slot."""
         if self.target is not Measure.UNITS:
             limit = (1 - self.amount) * costs.of(self.target, np.ones(size, bool))
-            return down_to(chunks, size, limit, lambda kept: costs.of(self.target, kept))
+            kept = down_to(chunks, size, limit, lambda kept: costs.of(self.target, kept))
+            if costs.of(self.target, kept) > limit:
+                most = 1 - costs.of(self.target, kept) / costs.of(self.target, np.ones(size, bool))
+                raise PassError(
+                    f"amount={self.amount} of the {self.target.value} is more than can go "
+                    f"({most:.2f}); ask for less, for streams=true, or for a smaller multiple"
+                )
+            return kept
         if self.scope is Scope.GROUP:
             within = [chunk for chunk in chunks if chunk.share <= self.amount + 1e-9]
             return without(within, size)

@@ -17,6 +17,7 @@ import pytest
 
 from onnxcompress import cli
 from onnxcompress.ir import io
+from onnxcompress.ir.model import Constant
 
 ASSETS = Path(str(resources.files("onnxcompress.demo_assets")))
 MODEL = ASSETS / "digits.onnx"
@@ -125,6 +126,27 @@ def test_bench_compares_with_the_first(
     assert first["score"]["drop"] == second["score"]["drop"] == 0
     assert first["executed_ops"] == second["executed_ops"]
     assert "speed-up" in capsys.readouterr().out
+
+
+def test_inspect_lists_what_can_be_cut(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    report = tmp_path / "groups.json"
+    assert cli.run(["inspect", str(MODEL), "--groups", "--json", str(report)]) == cli.DONE
+    told = json.loads(report.read_text())
+    first = told["groups"][0]
+    shown = capsys.readouterr().out
+    assert f"{len(told['groups'])} dependency groups after clean-up" in shown
+    sizes = {each.name: each.shape for each in onnx_weights(MODEL)}
+    member = first["members"][0]
+    assert first["units"] * member["slices"] in [n for size in sizes.values() for n in size]
+    assert sum(each["units"] * each["macs_per_unit"] for each in told["groups"]) <= 2 * told["macs"]
+    assert {each["reason"] for each in told["skipped"]} >= {
+        f"{io.load(MODEL).graph.outputs[0].name!r} is an output of the model"
+    }
+
+
+def onnx_weights(path: Path) -> list[Constant]:
+    """What a model stores."""
+    return io.load(path).constants()
 
 
 def test_inspect_counts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from onnxcompress.errors import DataError
+from onnxcompress.report.groups_schema import GroupsReport
 from onnxcompress.report.schema import (
     SCHEMA_VERSION,
     BenchReport,
@@ -17,7 +18,7 @@ from onnxcompress.report.schema import (
 )
 from onnxcompress.text_file import write_text
 
-Report = CompressReport | BenchReport | InspectReport | SensitivityReport
+Report = CompressReport | BenchReport | InspectReport | SensitivityReport | GroupsReport
 
 
 def to_json(report: Report) -> str:
@@ -58,7 +59,7 @@ def read_sensitivity(path: str | os.PathLike[str]) -> SensitivityReport:
 def json_schema() -> str:
     """The JSON schema of all reports."""
     schemas, parts = msgspec.json.schema_components(
-        [CompressReport, BenchReport, InspectReport, SensitivityReport]
+        [CompressReport, BenchReport, InspectReport, SensitivityReport, GroupsReport]
     )
     document = {"anyOf": list(schemas), "$defs": parts}
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"

@@ -43,6 +43,7 @@ class DataReport:
         calibration_samples: samples that activation ranges were taken from.
         evaluation_samples: other samples, on which the candidates were judged.
         caveat: how little the samples prove, where they do; else None.
+        validation_samples: others again, on which rounds of pruning were tested, if there were any.
     """
 
     source: str | None
@@ -50,6 +51,7 @@ class DataReport:
     calibration_samples: int
     evaluation_samples: int
     caveat: str | None
+    validation_samples: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,33 @@ class CandidateReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundReport:
+    """One round of pruning: prune, make up for it, test.
+
+    Attributes:
+        number: 1 for the first.
+        share: of the recipe's amounts that was asked for, from above 0 to 1.
+        zeros: the share of weights that are zero, before anything is stripped.
+        parameters: elements in stored tensors of the finished model.
+        file_bytes: of the finished model and its external data.
+        drop: of the metric, on the samples that rounds are tested on.
+        drop_interval: 95 % of it, over resampled samples.
+        held: whether the drop was within the budget.
+        changed: whether the round changed what the one before it left.
+    """
+
+    number: int
+    share: float
+    zeros: float
+    parameters: int
+    file_bytes: int
+    drop: float
+    drop_interval: tuple[float, float]
+    held: bool
+    changed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompressReport:
     """What `onnxcompress compress` did.
 
@@ -118,6 +147,9 @@ class CompressReport:
         candidates: all of them, in the order they were tried.
         notes: what the reader should know before relying on the numbers.
         saturation: nodes of the answer that compute something else on x86 without VNNI.
+        rounds: those that were run, if the recipe was run in rounds.
+        kept_round: the one that was written; 0 if none held the budget, so that what was written is
+            not pruned; None without rounds.
     """
 
     schema_version: int
@@ -136,6 +168,8 @@ class CompressReport:
     candidates: tuple[CandidateReport, ...]
     notes: tuple[str, ...]
     saturation: tuple[SaturationRisk, ...]
+    rounds: tuple[RoundReport, ...] = ()
+    kept_round: int | None = None
 
     @property
     def chosen(self) -> CandidateReport:

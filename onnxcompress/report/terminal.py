@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -20,6 +20,7 @@ from onnxcompress.report.schema import (
     DataReport,
     InspectReport,
     ModelReport,
+    RoundReport,
     Status,
 )
 
@@ -47,12 +48,40 @@ def compress_report(report: CompressReport) -> RenderableType:
     for candidate in report.candidates:
         row = (candidate.name, candidate.status.value, candidate.reason)
         outcomes.add_row(*map(Text, row), style=_STYLES[candidate.status])
-    parts: list[RenderableType] = [data_line(report.data), "", table, "", outcomes]
-    parts += _chosen_lines(report.chosen)
+    parts: list[RenderableType] = [data_line(report.data), ""]
+    if report.kept_round is not None:
+        parts += [_rounds(report.rounds, report.kept_round), ""]
+    parts += [table, "", outcomes]
+    parts += _chosen_lines(report.chosen, in_rounds=bool(report.rounds))
     parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
     parts += ["", Text(report.verdict, style="bold green" if report.improved else "bold yellow")]
     parts.append(Text("wrote " + ", ".join(report.written)))
     return Group(*parts)
+
+
+def _rounds(rounds: Sequence[RoundReport], kept: int) -> Table:
+    """A line for each round, as it was tested."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("round", "share", "zeros", "parameters", "bytes", "drop", "95 %"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("")
+    for each in rounds:
+        status = Status.HOLDS if each.held else Status.OVER_BUDGET
+        if each.number == kept:
+            status = Status.CHOSEN
+        outcome = status.value if each.changed else f"{status.value}; it changed nothing"
+        table.add_row(
+            str(each.number),
+            f"{each.share:.0%}",
+            f"{each.zeros:.1%}",
+            f"{each.parameters:,}",
+            size_text(each.file_bytes),
+            _number(each.drop),
+            _interval(*each.drop_interval, digits=3),
+            outcome,
+            style=_STYLES[status],
+        )
+    return table
 
 
 def bench_report(report: BenchReport) -> RenderableType:
@@ -175,11 +204,17 @@ def _add_model(
     )
 
 
-def _chosen_lines(chosen: CandidateReport) -> Iterator[Text]:
-    """What each pass of the chosen candidate did and left alone, with the reasons."""
-    yield Text(f"\nWhat {chosen.name} did:", style="bold")
-    silent = [each for each in chosen.passes if not (each.modified or each.error or each.skips)]
-    for report in chosen.passes:
+def _chosen_lines(chosen: CandidateReport, *, in_rounds: bool) -> Iterator[Text]:
+    """What each pass of the chosen candidate did and left alone, with the reasons.
+
+    A pass that ran in every round is told once, as it ended.
+    """
+    passes: Collection[PassReport] = chosen.passes
+    yield Text(f"\nWhat {chosen.name} did{' in the end' if in_rounds else ''}:", style="bold")
+    if in_rounds:
+        passes = {each.name: each for each in passes}.values()
+    silent = [each for each in passes if not (each.modified or each.error or each.skips)]
+    for report in passes:
         yield from _pass_lines(report)
     if silent:
         names = ", ".join(report.name for report in silent)
@@ -212,9 +247,11 @@ def data_line(data: DataReport) -> Text:
     """What the numbers stand on."""
     labels = "labelled" if data.labelled else "unlabelled"
     calibrated = f", calibrated on {data.calibration_samples} others"
+    tested = f", rounds tested on {data.validation_samples}"
     return Text(
         f"Judged on {data.evaluation_samples} {labels} samples"
         + (calibrated if data.calibration_samples else "")
+        + (tested if data.validation_samples else "")
         + (f" from {data.source}" if data.source else " that were made up"),
     )
 

@@ -6,15 +6,17 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from onnxcompress.errors import OutputError, SessionError
+from onnxcompress.errors import OutputError, RecipeError, SessionError
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
 from onnxcompress.measure.environment import environment
 from onnxcompress.measure.metrics import resolve_metric
+from onnxcompress.measure.zeros import zero_notes
 from onnxcompress.progress import Progress, Silent
 from onnxcompress.qdq.saturation_risk import (
     SaturationRisk,
@@ -27,13 +29,17 @@ from onnxcompress.report.schema import (
     CompressReport,
     ModelReport,
 )
+from onnxcompress.runtime.calibration import fingerprint
 from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.runtime.session import Session
 from onnxcompress.search.candidates import CLEANED, Goal
+from onnxcompress.search.checkpoint import Question, open_checkpoints
 from onnxcompress.search.choice import choose
 from onnxcompress.search.draft import RECIPE, Draft, by_recipe, by_search
 from onnxcompress.search.judge import Judge
-from onnxcompress.search.samples import load_samples
+from onnxcompress.search.rounds import Rounds
+from onnxcompress.search.samples import load_samples, split_off_validation
+from onnxcompress.search.schedule import Iteration, Plan
 from onnxcompress.target import Target
 
 UNCHANGED = "unchanged"
@@ -48,6 +54,7 @@ def compress(
     metric: str | None = None,
     max_drop: float = 0.01,
     recipe: Recipe | None = None,
+    iteration: Iteration | None = None,
     goal: Goal = Goal.SPEED,
     target: Target | None = None,
     threads: int = 1,
@@ -61,7 +68,8 @@ def compress(
     Without a recipe, the model is cleaned up, int8 candidates that make sense for it are built, and
     all of them are measured against the original on data that they were not calibrated on. If none
     is better, the cleaned original is written. With a recipe, that one candidate is written and
-    measured.
+    measured. With an iteration too, the recipe is run in rounds until one of them drops more than
+    the budget, on samples set aside for that, and what the round before it left is written.
 
     Args:
         model: path of an .onnx file; it is never changed.
@@ -72,6 +80,7 @@ def compress(
             `module:function`; None chooses by the outputs and labels.
         max_drop: the budget: the largest drop of the metric, see `measure.metrics`.
         recipe: what to do instead of searching.
+        iteration: how to run the recipe in rounds; None for once.
         goal: the fastest model, or the smallest.
         target: the processor to quantize for; None for this one.
         threads: threads that latency is measured with.
@@ -90,25 +99,44 @@ def compress(
     source, output = Path(model), Path(output)
     progress = progress or Silent()
     io.check_writable(output, source)
+    plan = _plan(recipe, iteration)
     loaded = io.load(source)
     samples = load_samples(data, Session(source), calibrating=True, seed=seed)
     judged_by = resolve_metric(metric) if metric else None
+    validation = samples.evaluation
+    if iteration is not None:
+        validation, samples = split_off_validation(samples, seed)
     context = RuntimeContext(
         samples.calibration,
         target=target,
         calibration=Path(calibration_table) if calibration_table else None,
         progress=progress.stage("Calibration"),
     )
-    judge = Judge(
-        source,
-        samples.evaluation,
-        judged_by,
-        threads=threads,
-        batch_size=batch_size,
-        progress=progress,
-    )
     with tempfile.TemporaryDirectory(prefix="onnxcompress-") as folder:
-        if recipe is not None:
+        rounds = None
+        if plan is not None and iteration is not None:
+            question = Question(
+                version=environment(threads).onnxcompress,
+                model=fingerprint(loaded),
+                calibration=samples.calibration.fingerprint() if samples.calibration else None,
+                validation=validation.fingerprint(),
+                recipe=plan.recipe.dump(),
+                shares=iteration.shares,
+                metric=metric,
+                max_drop=max_drop,
+                batch_size=batch_size,
+                target=context.target.value,
+                seed=seed,
+            )
+            checkpoints = open_checkpoints(iteration, question, Path(folder) / "rounds")
+            rounds = Rounds(plan, checkpoints, context, folder=Path(folder), progress=progress)
+        judge_on = partial(Judge, threads=threads, batch_size=batch_size, progress=progress)
+        judge = judge_on(source, samples.evaluation, judged_by)
+        outcome = None
+        if rounds is not None:
+            outcome = rounds.run(loaded, judge_on(source, validation, judge.metric).score)
+            drafts = [outcome.draft]
+        elif recipe is not None:
             drafts = [by_recipe(loaded, recipe, context, Path(folder))]
         else:
             drafts = list(by_search(loaded, context, goal, Path(folder), progress))
@@ -146,9 +174,26 @@ def compress(
         notes=(
             *_notes(samples.report.caveat, chosen, max_drop),
             *_portability(chosen.model, risks),
+            *zero_notes(chosen.model),
+            *(outcome.notes if outcome else ()),
         ),
         saturation=tuple(risks),
+        rounds=outcome.rounds if outcome else (),
+        kept_round=outcome.kept if outcome else None,
     )
+
+
+def _plan(recipe: Recipe | None, iteration: Iteration | None) -> Plan | None:
+    """What runs in rounds; None where nothing does.
+
+    Raises:
+        RecipeError: rounds were asked for, and there is nothing to do in them.
+    """
+    if iteration is None:
+        return None
+    if recipe is None:
+        raise RecipeError("rounds need a recipe that prunes, and none was given")
+    return Plan.of(recipe)
 
 
 def _runs(draft: Draft, judge: Judge) -> bool:

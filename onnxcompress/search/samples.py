@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import load_dataset
@@ -13,6 +13,7 @@ from onnxcompress.runtime.session import Session
 MADE_UP_SAMPLES = 8
 _CALIBRATION_SHARE = 4  # a quarter calibrates, the rest judges
 _MOST_CALIBRATION = 200
+_MOST_VALIDATION = 2000
 _FEW = 100
 
 
@@ -69,6 +70,34 @@ def load_samples(source: str | None, session: Session, *, calibrating: bool, see
     calibration, evaluation = data.split(count, seed)
     report = _report(source, evaluation, calibration=count, caveat=_few(evaluation))
     return Samples(calibration=calibration, evaluation=evaluation, report=report)
+
+
+def split_off_validation(samples: Samples, seed: int) -> tuple[Dataset, Samples]:
+    """Sets half of the evaluation samples aside to choose by, so that the rest judge the choice.
+
+    Args:
+        samples: as `load_samples` gives them.
+        seed: of the split.
+
+    Returns:
+        The samples to choose by, and the others; both the same, with a caveat, where the samples
+        are made up or too few.
+    """
+    report, evaluation = samples.report, samples.evaluation
+    count = min(len(evaluation) // 2, _MOST_VALIDATION)
+    if samples.calibration in (None, evaluation) or count == 0:
+        same = "rounds were tested on the samples that the result is judged on"
+        caveat = f"{report.caveat}; {same}" if report.caveat else same
+        report = replace(report, validation_samples=len(evaluation), caveat=caveat)
+        return evaluation, replace(samples, report=report)
+    validation, rest = evaluation.split(count, seed)
+    report = replace(
+        report,
+        evaluation_samples=len(rest),
+        validation_samples=count,
+        caveat=_few(rest),
+    )
+    return validation, replace(samples, evaluation=rest, report=report)
 
 
 def _few(data: Dataset) -> str | None:
