@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxcompress.channels.groups import Group, Groups
 from onnxcompress.channels.readers import products_of, readers_of
+from onnxcompress.channels.space import Axis
 from onnxcompress.ir import query
 from onnxcompress.ir.model import Constant, Model
 from onnxcompress.masking.given import GivenImportances
@@ -27,6 +28,16 @@ from onnxcompress.pruning.unit_removal import (
 
 _BY_PRODUCT = frozenset({Criterion.WANDA, Criterion.SECOND_ORDER})
 """Criteria that judge units by what the products that read them lose."""
+
+_MEANS: Mapping[Criterion, Callable[[np.ndarray], np.ndarray]] = {
+    Criterion.ACTIVATION_MEAN: np.abs,
+    Criterion.NONZERO_FRACTION: lambda values: values != 0,
+}
+"""Criteria that judge units by the mean of something over what is read of them.
+
+Source: Molchanov et al. 2017 (arXiv 1611.06440), section 2.2, for mean activation; Hu et al.,
+"Network Trimming", 2016 (arXiv 1607.03250), for the average percentage of zeros.
+"""
 
 Refuse = Callable[[Group, str], None]
 """Told of each group that cannot be ranked, and why."""
@@ -65,6 +76,8 @@ def removals(
         return {group: Removal.by_score(_random(group, seed)) for group in groups.groups}
     if criterion in _BY_PRODUCT:
         return _by_product(criterion, model, groups, context, refuse, steps)
+    if criterion in _MEANS:
+        return _by_activation(_MEANS[criterion], model, groups, context, refuse)
     if criterion is Criterion.BATCHNORM:
         return _each(groups.groups, lambda group: _batchnorm(groups, group), refuse)
     if criterion is Criterion.GEOMETRIC_MEDIAN:
@@ -146,6 +159,32 @@ def _by_product(
             order = np.argsort(contributions(products), kind="stable")
             found[group] = remove_in_order(products, order, steps[group])
     return found
+
+
+def _by_activation(
+    of: Callable[[np.ndarray], np.ndarray],
+    model: Model,
+    groups: Groups,
+    context: Context,
+    refuse: Refuse,
+) -> Mapping[Group, Removal]:
+    """Means over the data of what products read of each unit."""
+    space = groups.space
+    read: dict[Group, list[Axis]] = {}
+    for group in groups.groups:
+        tensors = {each.node.inputs[0] for each in readers_of(groups, group)}
+        read[group] = [axis for axis in group.axes if axis.tensor in tensors]
+    sums, counts = np.zeros(space.size), np.zeros(space.size)
+    axes = list(dict.fromkeys(axis for own in read.values() for axis in own))
+    names = list(dict.fromkeys(axis.tensor.name for axis in axes))
+    for batch in context.activations(model, names) if names else ():
+        for axis in axes:
+            values = of(np.moveaxis(batch[axis.tensor.name], axis.axis, 0))
+            rows = values.reshape(axis.length, -1)
+            sums[axis.slots] += rows.sum(axis=1, dtype=np.float64)
+            counts[axis.slots] += rows.shape[1]
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return _each(groups.groups, lambda group: _summed(means, group), refuse)
 
 
 def _geometric(groups: Groups, group: Group) -> np.ndarray | str:

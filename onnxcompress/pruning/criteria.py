@@ -25,9 +25,18 @@ class Criterion(Enum):
     GEOMETRIC_MEDIAN = "geometric-median"
     BATCHNORM = "batchnorm"
     SECOND_ORDER = "second-order"
+    ACTIVATION_MEAN = "activation-mean"
+    NONZERO_FRACTION = "nonzero-fraction"
 
 
-CHANNEL_CRITERIA = frozenset({Criterion.GEOMETRIC_MEDIAN, Criterion.BATCHNORM})
+CHANNEL_CRITERIA = frozenset(
+    {
+        Criterion.GEOMETRIC_MEDIAN,
+        Criterion.BATCHNORM,
+        Criterion.ACTIVATION_MEAN,
+        Criterion.NONZERO_FRACTION,
+    }
+)
 """These rank whole channels: no single weight has an importance by them."""
 
 

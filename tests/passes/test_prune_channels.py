@@ -130,6 +130,24 @@ def test_batchnorm_scales_judge_where_there_are_any() -> None:
     assert reasons(report)["second"] == "it passes no BatchNormalization"
 
 
+@pytest.mark.parametrize(
+    ("criterion", "gone"),
+    [(Criterion.ACTIVATION_MEAN, [0, 2]), (Criterion.NONZERO_FRACTION, [1, 3])],
+)
+def test_activations_judge_by_their_mean_or_by_how_often_there_are_any(
+    criterion: Criterion, gone: list[int]
+) -> None:
+    """Channels 0 and 2 are small and never zero, 1 and 3 are large and mostly zero."""
+    u = np.zeros((4, 3, 3, 3), np.float32)
+    u[[1, 3], 0, 1, 1] = 9, 8
+    bias = np.array([0.1, -9, 0.2, -9], np.float32)
+    model = _chain(4, u=u, b=bias, v=normal(4, 4, 3, 3), w=normal(2, 4, 1, 1))
+    options = PruneChannels(criterion=criterion, amount=0.5, multiple=1)
+    report = apply(options, model, data={"x": np.abs(normal(16, 3, 6, 6))})
+    assert report.modified
+    assert _dead(stored_input(model, "first", 2)) == gone
+
+
 def test_geometric_median_takes_what_lies_in_the_middle() -> None:
     u = normal(5, 3, 3, 3)
     u[3] = u[[0, 1, 2, 4]].mean(axis=0)
