@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from onnxcompress.channels.movement import pads, slices
+from onnxcompress.channels.pointwise import is_uniform
 from onnxcompress.channels.shape_source import Changed, Stored, retell, shape_input, trace
 from onnxcompress.channels.space import Space
 from onnxcompress.ir import query
@@ -176,9 +177,25 @@ def _hidden_size(cut: Cut, edit: Editor, node: Node) -> None:
         edit.set_attribute(node, "hidden_size", int(kept.sum()))
 
 
+def _zero_points(cut: Cut, edit: Editor, node: Node) -> None:
+    """A vector of one number throughout was not tied: it is as long as the axis that it is for."""
+    if node.int_attr("block_size", 0):
+        return
+    kept = cut.kept(node.inputs[0], node.int_attr("axis", 1)) if _has_axis(cut, node) else None
+    for place, tensor in enumerate(list(node.inputs)[1:], 1):
+        if kept is not None and not kept.all() and is_uniform(tensor):
+            assert isinstance(tensor, Constant)
+            edit.set_values(node, place, tensor.values[: int(kept.sum())])
+
+
+def _has_axis(cut: Cut, node: Node) -> bool:
+    return cut.space.rank(node.inputs[0]) > node.int_attr("axis", 1)
+
+
 _REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(["Conv", "ConvTranspose"], _groups),
     **dict.fromkeys(["LSTM", "GRU", "RNN"], _hidden_size),
+    **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], _zero_points),
     "Pad": _pad,
     "Slice": _slice,
     "Split": _split,

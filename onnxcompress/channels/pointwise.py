@@ -36,6 +36,14 @@ def tie_aligned(space: Space, tensor: Tensor, result: Tensor) -> None:
             space.tie(own.slots, other.slots)
 
 
+def is_uniform(tensor: Tensor) -> bool:
+    """Whether a tensor is a stored vector of one number throughout, which may have any length."""
+    if not isinstance(tensor, Constant) or len(tensor.shape) != 1 or tensor.size == 1:
+        return False
+    values = tensor.values
+    return bool((values == values[0]).all())
+
+
 def tie_quantization(space: Space, node: Node) -> None:
     """QuantizeLinear and DequantizeLinear: one scale, one a slot of an axis, or one a block."""
     tensor, result = node.inputs[0], node.outputs[0]
@@ -52,6 +60,8 @@ def tie_quantization(space: Space, node: Node) -> None:
                     space.tie(own.slots, other.slots)
         return
     for parameters in list(node.inputs)[1:]:
+        if is_uniform(parameters):  # often one vector of zeros, shared by nodes that are not alike
+            continue
         if space.knows(parameters) and space.rank(parameters) == 1:
             scales = space.axis(parameters, 0)
             if len(scales) > 1:

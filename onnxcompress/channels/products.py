@@ -32,8 +32,7 @@ def tie_conv(space: Space, node: Node) -> None:
         space.multiply(node, channels, np.tile(inner, group), flat=flat)
         _tie_groups(space, outputs, group)
     space.tie(outputs, space.axis(y, 1))
-    for axis in (0, 1):
-        space.weigh(weight, axis)
+    _weigh_channels(space, weight)
     _tie_bias(space, node, outputs)
 
 
@@ -54,8 +53,7 @@ def tie_conv_transpose(space: Space, node: Node) -> None:
         space.multiply(node, channels, inputs, flat=False)
         _tie_groups(space, channels, group)
         space.tie(np.tile(outer, group), outputs)
-    for axis in (0, 1):
-        space.weigh(weight, axis)
+    _weigh_channels(space, weight)
     _tie_bias(space, node, outputs)
 
 
@@ -162,6 +160,13 @@ def _tie_groups(space: Space, channels: np.ndarray, group: int) -> None:
     parts = channels.reshape(group, -1)
     for part in parts[1:]:
         space.tie(parts[0], part)
+
+
+def _weigh_channels(space: Space, weight: Tensor) -> None:
+    for axis in (0, 1):
+        space.weigh(weight, axis)
+    for own in space.axes_of(weight)[2:]:
+        space.disregard(weight, own.axis)
 
 
 def _tie_bias(space: Space, node: Node, outputs: np.ndarray) -> None:

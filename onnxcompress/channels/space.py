@@ -135,6 +135,12 @@ class Space:
         """Whether a tensor is stored, or made of one stored tensor alone."""
         return _source(tensor) is not None
 
+    def disregard(self, tensor: Tensor, axis: int) -> None:
+        """Says that an axis of a weight is no channels: a window's."""
+        source = _source(tensor)
+        if source is not None:
+            self.parameters.pop((source, axis), None)
+
     def weigh(self, tensor: Tensor, axis: int) -> None:
         """Says that slots of a stored tensor are parameters, worth cutting and free to be zero.
 

@@ -67,7 +67,9 @@ class Outcome:
 
 def whole_units(model: Model, context: RuntimeContext, seed: int) -> None:
     """The mask that `prune-channels` makes."""
-    prune = PruneChannels(criterion=Criterion.RANDOM, amount=AMOUNT, seed=seed, multiple=1)
+    prune = PruneChannels(
+        criterion=Criterion.RANDOM, amount=AMOUNT, seed=seed, multiple=1, streams=True
+    )
     PassManager([prune]).run(model, context)
 
 
