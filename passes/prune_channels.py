@@ -26,7 +26,7 @@ from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Model
 from onnxcompress.masking.given import GivenImportances
 from onnxcompress.masking.weights import prunable_weights
-from onnxcompress.pass_base import EXCLUDED, Context, Pass
+from onnxcompress.pass_base import Context, Pass
 from onnxcompress.pruning.criteria import Criterion
 from onnxcompress.pruning.unit_removal import Removal
 
@@ -72,7 +72,7 @@ class PruneChannels(Pass):
         self._check()
         groups = self._allowed(edit, find_groups(model, context))
         space = groups.space
-        steps = {group: width_step(space, group, self.multiple) for group in groups.groups}
+        steps = {group: width_step(group, self.multiple) for group in groups.groups}
         given = None if self.importances is None else GivenImportances(self.importances)
         found = removals(
             self.criterion,
@@ -109,19 +109,14 @@ class PruneChannels(Pass):
 
     def _allowed(self, edit: Editor, groups: Groups) -> Groups:
         """The groups that may lose units; the others are recorded."""
-        for each in groups.skipped:
-            edit.skip(each.node, f"{each.channels} channels stay: {each.reason}")
         allowed = []
-        for group in groups.groups:
-            if any(self.at(node) is None for node in group.nodes):
-                edit.skip(group.nodes[0], EXCLUDED)
-            elif group.is_stream and not self.streams:
+        for group in groups.followed(edit, self.at).groups:
+            if group.is_stream and not self.streams:
                 edit.skip(group.nodes[0], "its channels run through residual sums (see streams)")
-            elif any(self.at(node) != self for node in group.nodes):
+                continue
+            if any(self.at(node) != self for node in group.nodes):
                 edit.skip(group.nodes[0], "a dependency group has one set of options: the default")
-                allowed.append(group)
-            else:
-                allowed.append(group)
+            allowed.append(group)
         return groups.only(allowed)
 
     def _rankings(

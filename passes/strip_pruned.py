@@ -10,7 +10,7 @@ from onnxcompress.channels.groups import find_groups
 from onnxcompress.channels.silent import find_silent, fold_shifts
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Model
-from onnxcompress.pass_base import EXCLUDED, Context, Pass
+from onnxcompress.pass_base import Context, Pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +28,9 @@ class StripPruned(Pass):
 
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
-        groups = find_groups(model, context)
-        for each in groups.skipped:
-            edit.skip(each.node, f"{each.channels} channels stay: {each.reason}")
-        allowed = []
+        groups = find_groups(model, context).followed(edit, self.at)
+        silent = find_silent(model, groups)
         for group in groups.groups:
-            if any(self.at(node) is None for node in group.nodes):
-                edit.skip(group.nodes[0], EXCLUDED)
-            else:
-                allowed.append(group)
-        silent = find_silent(model, groups.only(allowed))
-        for group in allowed:
             if not silent.counts.get(group):
                 edit.skip(group.nodes[0], f"none of its {len(group)} units is zero")
         if not silent.counts:

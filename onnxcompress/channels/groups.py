@@ -7,7 +7,7 @@ dependencies are found slot by slot, so that Concat, Split and heads need no rul
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,8 +23,9 @@ from onnxcompress.channels.shape_source import (
 from onnxcompress.channels.space import Axis, Space
 from onnxcompress.channels.table import RESHAPING, SHAPE_ONLY, TIES
 from onnxcompress.ir import query
+from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import STANDARD, Model, Node, Tensor
-from onnxcompress.pass_base import Context
+from onnxcompress.pass_base import EXCLUDED, Context
 
 _MOST_ROUNDS = 50
 """Times that choices of axes may change; each is a walk over the graph."""
@@ -83,6 +84,23 @@ class Groups:
     space: Space
     groups: tuple[Group, ...]
     skipped: tuple[Unprunable, ...]
+
+    def followed(self, edit: Editor, at: Callable[[Node], object]) -> Groups:
+        """Without the groups of which a node is excluded.
+
+        Args:
+            edit: is told of those, and of what cannot be followed.
+            at: the options that hold for a node, None for none; see `Pass.at`.
+        """
+        for each in self.skipped:
+            edit.skip(each.node, f"{each.channels} channels stay: {each.reason}")
+        found = []
+        for group in self.groups:
+            if any(at(node) is None for node in group.nodes):
+                edit.skip(group.nodes[0], EXCLUDED)
+            else:
+                found.append(group)
+        return self.only(found)
 
     def only(self, groups: Sequence[Group]) -> Groups:
         """Some of the groups, in the same space."""

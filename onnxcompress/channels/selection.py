@@ -11,7 +11,6 @@ from enum import Enum
 import numpy as np
 
 from onnxcompress.channels.groups import Group
-from onnxcompress.channels.space import Space
 from onnxcompress.ir.model import Constant
 from onnxcompress.pruning.unit_removal import Removal
 
@@ -52,12 +51,11 @@ class Ranking:
     saving: float
 
 
-def width_step(space: Space, group: Group, multiple: int) -> int:
+def width_step(group: Group, multiple: int) -> int:
     """Units to cut at once so that every width that is a multiple of a number stays one.
 
     A head is several channels wide, so that fewer of them make a multiple.
     """
-    del space
     widths = [group.slots_per_unit(axis) for axis in group.axes if _is_weight(axis.tensor)]
     return multiple // math.gcd(multiple, math.gcd(*widths)) if widths else multiple
 
