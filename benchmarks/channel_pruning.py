@@ -16,7 +16,7 @@ from pathlib import Path
 import onnxcompress
 from benchmarks.child import run_in_child
 from benchmarks.compare import thinned
-from benchmarks.page import page_parser, write_page
+from benchmarks.page import add_subjects, page_parser, write_page
 from benchmarks.results import command_line, environment_line, find_subject, megabytes
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.ir import io
@@ -137,14 +137,10 @@ def markdown(cache: Path, names: Sequence[str], command: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints and writes the page; 1 if a subject was not fetched."""
     parser = page_parser("channel_pruning", __doc__)
-    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(PLANS)}")
+    add_subjects(parser, PLANS)
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.subjects) - set(PLANS))
-    if unknown:
-        parser.error(f"there are no plans for {', '.join(unknown)}; there are {', '.join(PLANS)}")
     command = command_line("channel_pruning", arguments)
-    names = options.subjects or [*PLANS]
-    return write_page(options.output, lambda: markdown(options.cache, names, command))
+    return write_page(options.output, lambda: markdown(options.cache, options.subjects, command))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from benchmarks.child import ChildError
@@ -26,6 +26,24 @@ def page_parser(module: str, description: str | None) -> argparse.ArgumentParser
     parser.add_argument("--cache", type=Path, default=default_cache(os.environ))
     parser.add_argument("--output", type=Path, default=RESULTS / f"{module}.md")
     return parser
+
+
+def add_subjects(parser: argparse.ArgumentParser, known: Collection[str]) -> None:
+    """Adds `subjects`: names out of `known`, all of them by default."""
+
+    def one_of(name: str) -> str:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return name
+
+    parser.add_argument(
+        "subjects",
+        nargs="*",
+        metavar="SUBJECT",
+        type=one_of,
+        default=[*known],
+        help=f"of {', '.join(known)}; all by default",
+    )
 
 
 def write_page(output: Path, make: Callable[[], str]) -> int:

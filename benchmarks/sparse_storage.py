@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.page import page_parser, write_page
+from benchmarks.page import add_subjects, page_parser, write_page
 from benchmarks.results import command_line, environment_line, find_subject
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.ir import io
@@ -89,7 +89,7 @@ def markdown(cache: Path, names: Sequence[str], command: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints and writes the page; 1 if a subject was not fetched."""
     parser = page_parser("sparse_storage", __doc__)
-    parser.add_argument("subjects", nargs="*", default=[*SUBJECTS])
+    add_subjects(parser, SUBJECTS)
     options = parser.parse_args(arguments)
     command = command_line("sparse_storage", arguments)
     return write_page(options.output, lambda: markdown(options.cache, options.subjects, command))

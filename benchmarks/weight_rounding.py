@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.page import page_parser, write_page
+from benchmarks.page import add_subjects, page_parser, write_page
 from benchmarks.results import command_line, environment_line, find_subject
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import load_dataset
@@ -116,7 +116,7 @@ def markdown(cache: Path, names: Sequence[str], command: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints and writes the page; 1 if a subject was not fetched."""
     parser = page_parser("weight_rounding", __doc__)
-    parser.add_argument("subjects", nargs="*", choices=[*SUBJECTS, []], default=[*SUBJECTS])
+    add_subjects(parser, SUBJECTS)
     options = parser.parse_args(arguments)
     command = command_line("weight_rounding", arguments)
     return write_page(options.output, lambda: markdown(options.cache, options.subjects, command))
