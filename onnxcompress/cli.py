@@ -133,14 +133,18 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
+    if arguments.sensitivity and arguments.groups:
+        raise RecipeError("give --sensitivity or --groups, not both")
     if arguments.sensitivity:
         return _inspect_sensitivity(arguments)
+    for option in ("data", "metric", "bits", "passes", "recipe", "exact", "alone"):
+        if getattr(arguments, option) and not (arguments.groups and option == "data"):
+            raise RecipeError(f"--{option.removesuffix('es')} goes with --sensitivity")
     if arguments.groups:
+        if arguments.profile:
+            raise RecipeError("give --groups or --profile, not both")
         found = inspect_groups(arguments.model, data=arguments.data)
         return _finish(found, groups_report(found), arguments.json)
-    for option in ("data", "metric", "bits", "passes", "recipe", "exact", "alone"):
-        if getattr(arguments, option):
-            raise RecipeError(f"--{option.removesuffix('es')} goes with --sensitivity")
     report = inspect_model(arguments.model, timed=arguments.profile)
     return _finish(report, inspect_report(report), arguments.json)
 

@@ -144,6 +144,20 @@ def test_inspect_lists_what_can_be_cut(capsys: pytest.CaptureFixture[str], tmp_p
     }
 
 
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--groups", "--metric", "top1"], "--metric goes with --sensitivity"),
+        (["--groups", "--profile"], "give --groups or --profile, not both"),
+        (["--groups", "--sensitivity"], "give --sensitivity or --groups, not both"),
+    ],
+)
+def test_inspect_ignores_no_option(
+    capsys: pytest.CaptureFixture[str], options: list[str], fault: str
+) -> None:
+    assert fault in fails(capsys, ["inspect", MODEL, *options])
+
+
 def onnx_weights(path: Path) -> list[Constant]:
     """What a model stores."""
     return io.load(path).constants()

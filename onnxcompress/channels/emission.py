@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 import onnx
 
-from onnxcompress.channels.functions import FUNCTIONS, absorbing
+from onnxcompress.channels.functions import FUNCTIONS, OMITTED, absorbing
 from onnxcompress.channels.movement import pads
 from onnxcompress.channels.products import GATES
 from onnxcompress.channels.space import Axis, Space
@@ -95,9 +95,10 @@ class Emissions:
         y = node.outputs[0]
         for axis in self._space.axes_of(y):
             operands = [
-                self.operand(tensor, axis.axis - self._space.rank(y))
+                OMITTED
+                if query.is_omitted(tensor)
+                else self.operand(tensor, axis.axis - self._space.rank(y))
                 for tensor in node.inputs
-                if not query.is_omitted(tensor)
             ]
             with np.errstate(all="ignore"):
                 held = np.broadcast_to(function(node, operands), axis.length).astype(np.float64)
@@ -193,6 +194,8 @@ def _batchnorm(emissions: Emissions, space: Space, node: Node) -> None:
     held = emissions.at(node.inputs[0], 1)
     scale, bias, mean, variance = (emissions.at(tensor, 0) for tensor in list(node.inputs)[1:5])
     result = (held - mean) / np.sqrt(variance + node.float_attr("epsilon", 1e-5)) * scale + bias
+    if node.int_attr("training_mode", 0):
+        result = UNKNOWN
     emissions.values[space.axis(node.outputs[0], 1)] = np.where(scale == 0, bias, result)
 
 
@@ -212,7 +215,8 @@ def _pool(emissions: Emissions, space: Space, node: Node) -> None:
     if node.op == "AveragePool":
         exact = not node.int_attr("count_include_pad", 0)
     if node.op == "Resize":
-        exact = node.text_attr("mode", "nearest") != "cubic"
+        cropped = node.text_attr("coordinate_transformation_mode", "") == "tf_crop_and_resize"
+        exact = node.text_attr("mode", "nearest") != "cubic" and not cropped
     emissions.values[space.axis(node.outputs[0], 1)] = np.where(exact | (held == 0), held, UNKNOWN)
 
 

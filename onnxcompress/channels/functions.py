@@ -9,11 +9,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import onnx
 
 from onnxcompress.ir.model import Node
 
 Operands = Sequence[np.ndarray]
+"""What each input holds, in its place; `OMITTED` for an optional one that is not given."""
+
+OMITTED: np.ndarray = np.empty(0)
+
 Function = Callable[[Node, Operands], np.ndarray]
+
+
+_FLOAT_TYPES = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})
 
 
 def absorbing(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -26,9 +34,29 @@ def _divide(_: Node, given: Operands) -> np.ndarray:
 
 
 def _clip(node: Node, given: Operands) -> np.ndarray:
-    low = given[1] if len(given) > 1 else np.array(node.float_attr("min", -math.inf))
-    high = given[2] if len(given) > 2 else np.array(node.float_attr("max", math.inf))
+    low, high = (
+        given[place] if len(given) > place and given[place].size else np.array(otherwise)
+        for place, otherwise in (
+            (1, node.float_attr("min", -math.inf)),
+            (2, node.float_attr("max", math.inf)),
+        )
+    )
     return np.minimum(np.maximum(given[0], low), high)
+
+
+def _cast(node: Node, given: Operands) -> np.ndarray:
+    """Zero and one are the same in every numeric type; other numbers only in wide float ones."""
+    x = given[0]
+    if node.int_attr("to", 0) in _FLOAT_TYPES:
+        return x
+    return np.where((x == 0) | (x == 1), x, np.nan)
+
+
+def _gelu(node: Node, given: Operands) -> np.ndarray:
+    x = given[0]
+    if node.text_attr("approximate", "none") == "tanh":
+        return x * (0.5 + 0.5 * np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return x * (0.5 + 0.5 * _erf(x / math.sqrt(2)))
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
@@ -66,14 +94,14 @@ def _of_two(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Functio
 FUNCTIONS: Mapping[str, Function] = {
     "Abs": _of_one(np.abs),
     "Add": _of_two(np.add),
-    "Cast": _of_one(np.asarray),
+    "Cast": _cast,
     "Clip": _clip,
     "Div": _divide,
     "Dropout": _of_one(np.asarray),
     "Elu": _elu,
     "Erf": _of_one(_erf),
     "Exp": _of_one(np.exp),
-    "Gelu": _of_one(lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2)))),
+    "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _of_one(lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
     "Identity": _of_one(np.asarray),

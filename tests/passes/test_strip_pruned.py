@@ -57,9 +57,32 @@ def test_what_nobody_multiplies_goes_whatever_it_is() -> None:
     )
 
 
-@pytest.mark.parametrize("tail", ["r = Sigmoid(h)", "r = HardSigmoid(h)", "r = Softplus(h)"])
-def test_functions_of_zero_are_folded(tail: str) -> None:
-    model = _two_convs(tail=tail, v=_without(normal(5, 3, 1, 1), 0), b=_without(normal(5), 0))
+FUNCTIONS = (
+    "Sigmoid(h)",
+    "HardSigmoid(h)",
+    "Softplus(h)",
+    "Gelu(h)",
+    'Gelu <approximate = "tanh"> (h)',
+    "Clip(h, , six)",  # the lower bound is omitted
+    "Clip(h, six)",
+    "LeakyRelu <alpha = 0.3> (h)",
+    "Elu(h)",
+    "HardSwish(h)",
+    "Tanh(h)",
+)
+
+
+@pytest.mark.parametrize("call", FUNCTIONS)
+@pytest.mark.parametrize("bias", [0.0, 1.5, -1.5])
+def test_functions_of_a_constant_are_folded(call: str, bias: float) -> None:
+    values = normal(5)
+    values[0] = bias
+    model = _two_convs(
+        tail=f"r = {call}",
+        v=_without(normal(5, 3, 1, 1), 0),
+        b=values,
+        six=np.array(6, np.float32),
+    )
     apply_exact(StripPruned(), model, IMAGE, tolerance=1e-5)
     assert stored_input(model, "second", 1).shape == (4, 4, 3, 3)
 
