@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.accuracy_recipes`` calibrates on 100 samples, quantizes with one scale for
 each weight and with one for each output channel, and compares top-1 on held-out samples, and how
-far the scores are from those of the float model.
+far the scores are from those of the float model. ``--recipe`` and ``--samples`` make it shorter.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.page import add_subjects
 from benchmarks.results import RESULTS, command_line, environment_line, find_subject
 from benchmarks.subjects.__main__ import default_cache
 from benchmarks.subjects.errors import SubjectError
+from onnxcompress.cli_arguments import parse_positive
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.ir import io
@@ -30,6 +32,7 @@ from onnxcompress.pass_manager import PassManager
 from onnxcompress.passes import (
     CorrectBias,
     EqualizeChannels,
+    QuantizeDynamic,
     QuantizeStatic,
     RoundAdaptively,
     SmoothActivations,
@@ -70,13 +73,16 @@ def recipes(*, per_channel: bool) -> Mapping[str, tuple[Pass, ...]]:
     static = QuantizeStatic(per_channel=per_channel)
     by_error = replace(static, observer=Observer.OUTPUT_ERROR)
     rounding = RoundAdaptively(per_channel=per_channel)
-    equalize, smooth, correct = EqualizeChannels(), SmoothActivations(), CorrectBias()
-    return {
+    equalize, correct = EqualizeChannels(), CorrectBias()
+    smooth = SmoothActivations(per_channel=per_channel)
+    with_nodes = replace(smooth, add_nodes=True)
+    named: dict[str, tuple[Pass, ...]] = {
         "quantize-static": (static,),
         "quantize-static:observer=mse": (replace(static, observer=Observer.MSE),),
         "quantize-static:observer=output-error": (by_error,),
         "equalize-channels, quantize-static": (equalize, static),
         "smooth-activations, quantize-static": (smooth, static),
+        "smooth-activations:add_nodes=true, quantize-static": (with_nodes, static),
         "quantize-static, correct-bias": (static, correct),
         "round-adaptively, quantize-static": (rounding, static),
         "round-adaptively, quantize-static:observer=output-error": (rounding, by_error),
@@ -87,6 +93,14 @@ def recipes(*, per_channel: bool) -> Mapping[str, tuple[Pass, ...]]:
             correct,
         ),
     }
+    if per_channel:  # quantize-dynamic has no other scales
+        dynamic = QuantizeDynamic(embeddings=False)
+        named |= {
+            "quantize-dynamic": (dynamic,),
+            "smooth-activations, quantize-dynamic": (smooth, dynamic),
+            "smooth-activations:add_nodes=true, quantize-dynamic": (with_nodes, dynamic),
+        }
+    return named
 
 
 def scores_of(model: Model, test: Dataset) -> np.ndarray:
@@ -106,7 +120,11 @@ def judge(scores: np.ndarray, exact: np.ndarray, labels: np.ndarray) -> Figures:
     )
 
 
-def measure(subject: Path, samples: int) -> tuple[Figures, list[tuple[str, Figures, Figures]]]:
+Row = tuple[str, Figures | None, Figures]
+"""A recipe's name, and what it comes to per tensor, if it can, and per channel."""
+
+
+def measure(subject: Path, samples: int, names: Sequence[str]) -> tuple[Figures, list[Row]]:
     """The float model, and each recipe per tensor and per channel."""
     path = subject / "model.onnx"
     inputs = Session(path).inputs
@@ -119,32 +137,46 @@ def measure(subject: Path, samples: int) -> tuple[Figures, list[tuple[str, Figur
     cleaned = io.load(path)
     PassManager(CLEAN_UP).run(cleaned, context)
     exact = scores_of(cleaned, test)
-    columns = [recipes(per_channel=per_channel) for per_channel in (False, True)]
-    rows = []
-    for name in columns[0]:
-        figures = []
-        for column in columns:
-            model = clone(cleaned)
-            PassManager(column[name]).run(model, context)
-            figures.append(judge(scores_of(model, test), exact, labels))
-        rows.append((name, figures[0], figures[1]))
+
+    def figures(passes: Sequence[Pass]) -> Figures:
+        model = clone(cleaned)
+        PassManager(passes).run(model, context)
+        return judge(scores_of(model, test), exact, labels)
+
+    per_tensor, per_channel = (recipes(per_channel=each) for each in (False, True))
+    rows: list[Row] = []
+    for name in names:
+        tensor = figures(per_tensor[name]) if name in per_tensor else None
+        rows.append((name, tensor, figures(per_channel[name])))
         print(subject.name, *map(str, rows[-1]), flush=True)
     return judge(exact, exact, labels), rows
 
 
-def pages(cache: Path, command: str) -> Iterator[str]:
-    """The page, with one more subject each time."""
+def pages(
+    cache: Path, subjects: Sequence[str], most: int | None, names: Sequence[str], command: str
+) -> Iterator[str]:
+    """The page, with one more subject each time.
+
+    Args:
+        cache: where subjects are.
+        subjects: some of `SUBJECTS`.
+        most: samples of each; None for those in `SUBJECTS`.
+        names: of recipes.
+        command: that makes the page.
+    """
     lines = ["# Accuracy of static int8", "", environment_line(), f"Made by `{command}`.", ""]
     lines += [
         "Top-1 in percent, and the SQNR of the scores against the float model's, on held-out",
         f"samples; calibrated on {CALIBRATION_SAMPLES} others, min-max ranges if nothing is said.",
+        "quantize-dynamic leaves the tables that tokens are looked up in float.",
         "",
     ]
-    for name, samples in SUBJECTS.items():
-        exact, rows = measure(find_subject(cache, name), samples)
+    for name in subjects:
+        samples = min(SUBJECTS[name], most or SUBJECTS[name])
+        exact, rows = measure(find_subject(cache, name), samples, names)
         lines += [f"| {name}, {samples} samples | per tensor | per channel |", "|---|---:|---:|"]
         lines += [f"| float | {exact} | {exact} |"]
-        lines += [f"| {row} | {tensor} | {channel} |" for row, tensor, channel in rows]
+        lines += [f"| {row} | {tensor or ''} | {channel} |" for row, tensor, channel in rows]
         lines += [""]
         yield "\n".join(lines)
 
@@ -154,12 +186,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy_recipes", description=__doc__
     )
+    add_subjects(parser, SUBJECTS)
+    parser.add_argument("--samples", type=parse_positive, help="at most of each subject")
+    parser.add_argument(
+        "--recipe",
+        dest="names",
+        action="append",
+        choices=list(recipes(per_channel=True)),
+        help="default: all",
+    )
     parser.add_argument("--cache", type=Path, default=default_cache(os.environ))
     parser.add_argument("--output", type=Path, default=RESULTS / "accuracy_recipes.md")
     options = parser.parse_args(arguments)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        for page in pages(options.cache, command_line("accuracy_recipes", arguments)):
+        names = options.names or list(recipes(per_channel=True))
+        command = command_line("accuracy_recipes", arguments)
+        for page in pages(options.cache, options.subjects, options.samples, names, command):
             options.output.write_text(page, encoding="utf-8")
     except SubjectError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -82,10 +82,12 @@ def page(sections: Sequence[Section], environment: str, plot: str) -> str:
 
 {environment}
 Made by `python -m benchmarks.families SUBJECT --samples N`, N as each table says. Each model is
-cleaned up first; calibration takes 100 samples, accuracy is told on others. Times are of batch 1,
-all models of a table interleaved: a speed-up is the median of the rounds' ratios to the original.
-Bytes are of the whole file. Rows of one group use the same bits. `quantize-static` alone leaves
-tables and recurrent weights float; a `quantize-weights` after it stores these too.
+cleaned up first; calibration takes 100 samples at most, accuracy is told on others. Times are of
+batch 1, all models of a table interleaved: a speed-up is the median of the rounds' ratios to the
+original, which other work on the machine changes least. A sample of a language model is a window
+of 256 tokens: its speed is that of reading. Bytes are of the whole file. Rows of one group use the
+same bits. `quantize-static` alone leaves tables and recurrent weights float; a `quantize-weights`
+after it stores these too.
 
 ![Bytes against accuracy]({plot})
 """
@@ -141,8 +143,12 @@ def _failed(entry: Entry) -> str:
 
 def _recipes(sections: Sequence[Section]) -> Iterator[str]:
     """The passes of each family that is in a table, once."""
-    families = dict.fromkeys(entry.family for section in sections for entry in section.entries)
-    for family in families:
+    families = {
+        (entry.family.group, entry.family.name, entry.family.passes): entry.family
+        for section in sections
+        for entry in section.entries
+    }
+    for family in families.values():
         if family.passes:
             passes = ", ".join(f"`{each}`" for each in family.passes)
             yield f"- {family.group.value}, {family.name}: {passes}"

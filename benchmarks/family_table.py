@@ -67,10 +67,21 @@ FAMILIES: tuple[Family, ...] = (
     Family(name="onnxruntime dynamic", group=Group.DYNAMIC_8, peer="onnxruntime dynamic"),
     Family(name="dynamic", group=Group.DYNAMIC_8, passes=("quantize-dynamic",), language=True),
     Family(
+        name="dynamic, smoothed",
+        group=Group.DYNAMIC_8,
+        passes=("smooth-activations", "quantize-dynamic"),
+        language=True,
+    ),
+    Family(
         name="weights, per channel",
         group=Group.WEIGHTS_8,
         passes=("quantize-weights",),
         language=True,
+    ),
+    Family(
+        name="weights, per channel, fastest form",
+        group=Group.WEIGHTS_8,
+        passes=("quantize-weights:form=auto",),
     ),
     Family(
         name="onnxruntime 4-bit weights",
@@ -88,13 +99,20 @@ FAMILIES: tuple[Family, ...] = (
         name="fitted scales",
         group=Group.WEIGHTS_4,
         passes=(f"quantize-weights:bits=4,scales=fitted,{_BLOCKS}",),
-        language=True,
     ),
     Family(
         name="GPTQ",
         group=Group.WEIGHTS_4,
         passes=(f"gptq:bits=4,{_BLOCKS}", f"quantize-weights:bits=4,scales=fitted,{_BLOCKS}"),
         language=True,
+    ),
+    Family(
+        name="GPTQ, fastest form",
+        group=Group.WEIGHTS_4,
+        passes=(
+            f"gptq:bits=4,form=auto,{_BLOCKS}",
+            f"quantize-weights:bits=4,scales=fitted,form=auto,{_BLOCKS}",
+        ),
     ),
     Family(
         name="2 bits, fitted scales",
@@ -120,7 +138,6 @@ FAMILIES: tuple[Family, ...] = (
         name="float16 weights",
         group=Group.FLOAT,
         passes=("convert-float:dtype=float16",),
-        language=True,
     ),
     Family(name="bfloat16 weights", group=Group.FLOAT, passes=("convert-float:dtype=bfloat16",)),
 )

@@ -85,6 +85,7 @@ class GPTQ(IntegerWeights):
             readers[_Weight(weight, _layout(node), options)].append(node)
         if not readers:
             return
+        uses = self.uses(model, context)
         # Nodes are written last: until then the model runs as it was.
         for each, result in _rounded(model, readers, context).items():
             for node in readers[each]:
@@ -94,8 +95,9 @@ class GPTQ(IntegerWeights):
                 shift = result.shifts[node]
                 if shift is not None:
                     add_to_bias(edit, node, shift)
+                weight, integers, use = each.constant, result.integers, uses.get(node)
                 each.options.store(
-                    edit, node, each.constant, result.integers, result.qparams, share=True
+                    edit, node, weight, integers, result.qparams, share=True, use=use
                 )
 
     def _unfit(self, node: Node, outermost: bool) -> str | None:

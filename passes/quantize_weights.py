@@ -32,8 +32,8 @@ class QuantizeWeights(IntegerWeights):
 
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
-        del context
         outermost = set(model.graph.nodes)
+        uses = self.uses(model, context)
         for node in query.nodes(model, {*WEIGHTED_OPS, "Gather", *RECURRENT_OPS}):
             weight = query.constant(node, 0 if node.op == "Gather" else 1)
             if node.op == "Gather" and is_no_table(weight):
@@ -51,8 +51,8 @@ class QuantizeWeights(IntegerWeights):
             if node.op == "Gather":
                 quantize_table(edit, node, weight, qparams, options.bits)
             else:
-                share = node in outermost
-                options.store(edit, node, weight, weight.values, qparams, share=share)
+                share, use = node in outermost, uses.get(node)
+                options.store(edit, node, weight, weight.values, qparams, share=share, use=use)
 
     def _unfit(self, node: Node, weight: Constant | None) -> str | None:
         """Why a candidate stays float; None if it need not."""

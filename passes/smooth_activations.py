@@ -21,9 +21,12 @@ _PRODUCTS = frozenset({"MatMul", "Gemm"})
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A tensor to smooth: what divides it, and the products that make up for it."""
+    """A tensor to smooth: what divides it, and the products that make up for it.
 
-    absorber: Absorber
+    Without an absorber a node of its own divides it, for these products alone.
+    """
+
+    absorber: Absorber | None
     readers: Sequence[Node]
 
 
@@ -37,13 +40,18 @@ class SmoothActivations(Pass):
 
     What takes up the division: the scale and bias of a normalization, a stored vector that is added
     or multiplied, the weight of the product before; also through Relu, a gate, or from the
-    attention's output back to its value projection. No node is added.
+    attention's output back to its value projection. No node is added unless `add_nodes` says so.
     Source: see `quantization.smoothing`.
 
     Attributes:
         strength: how much of the range goes to the weights, from 0 to 1 (the paper's alpha); by
             default, for each tensor, that with which int8 is expected to leave the least noise.
         least_gain: the share of that noise that must go for a tensor to be worth an edit.
+        add_nodes: where nothing takes up the division, a Mul by 1 / s before the products does: in
+            encoders that normalize after the residual connection, and behind Gelu. It costs one
+            pass over the tensor, in float.
+        per_channel: whether weights will have one scale for each output channel, as said to
+            quantize-static; with one for all, less can be moved into them.
     """
 
     name: ClassVar[str] = "smooth-activations"
@@ -51,6 +59,8 @@ class SmoothActivations(Pass):
 
     strength: float | None = None
     least_gain: float = 0.05
+    add_nodes: bool = False
+    per_channel: bool = True
 
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
@@ -75,12 +85,20 @@ class SmoothActivations(Pass):
             assert options is not None
             weights = [_by_input(node) for node in readers]
             factors = best_factors(
-                seen[tensor], weights, strength=options.strength, least_gain=options.least_gain
+                seen[tensor],
+                weights,
+                strength=options.strength,
+                least_gain=options.least_gain,
+                per_channel=options.per_channel,
             )
             if isinstance(factors, str):
                 _skip(edit, readers, factors)
                 continue
-            found[tensor].absorber.divide(edit, factors)
+            absorber = found[tensor].absorber
+            if absorber is None:
+                _divide(edit, tensor, readers, factors)
+            else:
+                absorber.divide(edit, factors)
             for node in readers:
                 scale_inputs(edit, node, factors)
 
@@ -89,12 +107,11 @@ class SmoothActivations(Pass):
     ) -> _Tensor | str:
         """How to divide a tensor that products read; or why it stays as it is."""
         readers = readers_of_values(tensor)
-        for node in readers:
-            if not _multiplies(node, tensor):
-                return f"{tensor.name!r} is also read by {node.op} {node.name!r}"
+        products = [node for node in readers if _multiplies(node, tensor)]
+        for node in products:
             if self.at(node) is None:
                 return EXCLUDED
-            if self.at(node) != self.at(readers[0]):
+            if self.at(node) != self.at(products[0]):
                 return f"readers of {tensor.name!r} have different options"
             if node not in outermost:
                 return "stands in a body (If, Loop, Scan), whose tensors cannot be watched"
@@ -104,10 +121,41 @@ class SmoothActivations(Pass):
             assert isinstance(weight, Constant)
             if not np.isfinite(weight.values).all():
                 return f"{weight.name!r} holds NaN or infinities"
-        if model.is_output(tensor):
-            return f"{tensor.name!r} is an output"
-        absorber = Absorber.of(model, tensor, shapes)
-        return absorber if isinstance(absorber, str) else _Tensor(absorber, readers)
+        absorber = _absorber(model, tensor, shapes, readers, products)
+        if not isinstance(absorber, str):
+            return _Tensor(absorber, products)
+        options = self.at(products[0])
+        assert options is not None
+        return _Tensor(None, products) if options.add_nodes else absorber
+
+
+def _absorber(
+    model: Model,
+    tensor: Tensor,
+    shapes: Shapes,
+    readers: Iterable[Node],
+    products: Collection[Node],
+) -> Absorber | str:
+    """What divides a tensor without a node of its own; or why nothing can."""
+    for node in readers:
+        if node not in products:
+            return f"{tensor.name!r} is also read by {node.op} {node.name!r}"
+    if model.is_output(tensor):
+        return f"{tensor.name!r} is an output"
+    return Absorber.of(model, tensor, shapes)
+
+
+def _divide(edit: Editor, tensor: Tensor, readers: Iterable[Node], factors: np.ndarray) -> None:
+    """Lets products read the tensor divided by a node."""
+    inverse = edit.shared(f"{tensor.name}_inverse", (1 / factors).astype(np.float32))
+    first, *_ = readers
+    base = f"{tensor.name}_smoothed"
+    dtype = np.dtype(np.float32)
+    smooth = edit.add(
+        "Mul", [tensor, inverse], near=first, base=base, dtype=dtype, shape=tensor.shape
+    )
+    for node in readers:
+        edit.set_input(node, 0, smooth, "divided by its channels' factors")
 
 
 def _skip(edit: Editor, nodes: Iterable[Node], reason: str) -> None:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 import numpy as np
 
 from onnxcompress.ir.edit import Editor
-from onnxcompress.ir.model import Constant, Node
+from onnxcompress.ir.model import Constant, Model, Node
 from onnxcompress.ir.ops import output_channel_axis
-from onnxcompress.pass_base import Pass
+from onnxcompress.pass_base import Context, Pass
 from onnxcompress.qdq.candidates import why_not_finite, why_not_float32
 from onnxcompress.qdq.insert import stored_dequantized
 from onnxcompress.qdq.nbits import matmul_nbits, why_fused_wrongly, why_no_nbits
+from onnxcompress.qdq.unpack import dequantized_at_load
+from onnxcompress.qdq.weight_forms import (
+    WeightForm,
+    WeightUse,
+    Writing,
+    fastest_writing,
+    uses_of_weights,
+)
 from onnxcompress.quantization.fitting import fitted_qparams
 from onnxcompress.quantization.granularity import PER_TENSOR, Granularity, PerBlock, PerChannel
 from onnxcompress.quantization.qparams import QParams, asymmetric_qparams, symmetric_qparams
 
 _OPSETS = {2: 25, 4: 21, 8: 13, 16: 21}  # where DequantizeLinear learned the type
 _BLOCK_OPSET = 21
+_ALWAYS_DEQUANTIZED = (WeightForm.DEQUANTIZE_LINEAR, WeightForm.MATMUL_NBITS)
 
 
 class WeightBits(IntEnum):
@@ -37,13 +47,6 @@ class WeightGranularity(Enum):
     PER_TENSOR = "per-tensor"
     PER_CHANNEL = "per-channel"
     PER_BLOCK = "per-block"
-
-
-class WeightForm(Enum):
-    """How a product with a stored weight is written, by the names recipes use."""
-
-    DEQUANTIZE_LINEAR = "dequantize-linear"
-    MATMUL_NBITS = "matmul-nbits"
 
 
 class WeightScales(Enum):
@@ -69,7 +72,10 @@ class IntegerWeights(Pass):
         block_size: weights that share a scale where it is per block.
         scales: whether they cover the range of the weight or are fitted to lose least, which takes
             a search; see `quantization.fitting`.
-        form: how MatMul is written; matmul-nbits wants 4 or 8 bits and scales per block.
+        form: how weights are written. dequantize-linear is the standard's, which any runtime reads;
+            matmul-nbits is for MatMul alone, and wants 4 or 8 bits and scales per block; at-load is
+            unpacked by standard operators when the session loads, and runs as float; auto takes for
+            each node the one that onnxruntime runs the fastest, see `qdq.weight_forms`.
         min_elements: smaller weights stay float; they are not worth a node.
     """
 
@@ -105,7 +111,7 @@ class IntegerWeights(Pass):
             if self.granularity is not wanted:
                 return f"form={self.form.value} wants granularity={wanted.value}"
             reason = why_no_nbits(weight, self.bits, self.block_size)
-        elif node.op != "Gather":
+        elif node.op != "Gather" and self.form in _ALWAYS_DEQUANTIZED:
             reason = why_fused_wrongly(node, weight, self.bits)
         return why_not_finite(weight) if reason is None else reason
 
@@ -140,6 +146,13 @@ class IntegerWeights(Pass):
         make = symmetric_qparams if self.symmetric else asymmetric_qparams
         return make(values, granularity, self.bits)
 
+    def uses(self, model: Model, context: Context) -> Mapping[Node, WeightUse]:
+        """What `store` wants to know of each weighted node, before any of them is changed."""
+        options = [self, *(override.options for override in self.overrides)]
+        if any(isinstance(o, IntegerWeights) and o.form is WeightForm.AUTO for o in options):
+            return uses_of_weights(model, context)
+        return {}
+
     def store(
         self,
         edit: Editor,
@@ -149,6 +162,7 @@ class IntegerWeights(Pass):
         qparams: QParams,
         *,
         share: bool,
+        use: WeightUse | None = None,
     ) -> None:
         """Makes a node read its weight as integers.
 
@@ -159,12 +173,28 @@ class IntegerWeights(Pass):
             values: float values; integers if they are quantized already.
             qparams: how.
             share: whether others may read the same stored tensors, see `stored_dequantized`.
+            use: how the node uses the weight, by which AUTO chooses.
         """
-        if self._becomes_nbits(node):
-            matmul_nbits(edit, node, weight, values, qparams, self.bits)
+        writing = self._writing(node, weight, qparams, use or WeightUse())
+        if writing.form is WeightForm.MATMUL_NBITS:
+            bits, rounds = self.bits, writing.rounds_activations
+            matmul_nbits(edit, node, weight, values, qparams, bits, rounds_activations=rounds)
             return
-        real = stored_dequantized(edit, weight, values, qparams, node, share=share)
+        if writing.form is WeightForm.AT_LOAD:
+            real = dequantized_at_load(edit, weight, values, qparams, self.bits, node)
+        else:
+            if self.form is WeightForm.AUTO and node.int_attr("transB", 0):
+                values, qparams = np.ascontiguousarray(values.T), qparams.transposed()
+                edit.set_attribute(node, "transB", 0)  # onnxruntime fuses no other Gemm
+            real = stored_dequantized(edit, weight, values, qparams, node, share=share)
         edit.set_input(node, 1, real, f"{weight.name} stored as {qparams.zero_point.dtype}")
+
+    def _writing(self, node: Node, weight: Constant, qparams: QParams, use: WeightUse) -> Writing:
+        if self.form is WeightForm.AUTO:
+            return fastest_writing(node, weight, qparams.granularity, self.bits, use)
+        if self.form is WeightForm.MATMUL_NBITS and node.op != "MatMul":
+            return Writing(form=WeightForm.DEQUANTIZE_LINEAR)
+        return Writing(form=self.form)
 
     def _becomes_nbits(self, node: Node) -> bool:
         return self.form is WeightForm.MATMUL_NBITS and node.op == "MatMul"

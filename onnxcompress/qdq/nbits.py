@@ -16,7 +16,9 @@ from onnxcompress.quantization.qparams import QParams, integer_limits, quantize
 
 _LEAST_BLOCK = 16
 _WIDTHS = (4, 8)
-_WHOLE_2_BIT_COLUMNS = 4
+WHOLE_2_BIT_COLUMNS = 4
+"""onnxruntime 1.31.1 computes products with 2-bit weights rightly for multiples of this alone."""
+
 _INT8_ACTIVATIONS = 4
 
 
@@ -27,13 +29,15 @@ def matmul_nbits(
     values: np.ndarray,
     qparams: QParams,
     bits: int,
+    *,
+    rounds_activations: bool = False,
 ) -> None:
     """MatMul(x, W)  ->  MatMulNBits(x, W_packed, scales[, zero_points]).
 
-    With 4 bits and no accuracy level, so that the product is that of the dequantized weight: what
-    onnxruntime makes of a DequantizeLinear by itself rounds activations to 8 bits. With 8 bits it
-    has no other fast kernel, so there they are rounded: one row times 576 x 49152 took 1.4 ms, and
-    371 ms without (1.31, one thread).
+    With 4 bits and no accuracy level the product is that of the dequantized weight; what
+    onnxruntime makes of a DequantizeLinear by itself rounds activations to 8 bits, in blocks too.
+    With 8 bits it has no other fast kernel, so there they are always rounded: one row times 576 x
+    49152 took 1.4 ms, and 371 ms without (1.31, one thread).
 
     Args:
         edit: records the change.
@@ -42,6 +46,7 @@ def matmul_nbits(
         values: float [K, N]; integers if they are quantized already.
         qparams: in blocks along axis 0; see `why_no_nbits`.
         bits: 4 or 8.
+        rounds_activations: whether to round them with 4 bits too, which is faster for few rows.
     """
     assert isinstance(qparams.granularity, PerBlock)
     block = qparams.granularity.block_size
@@ -64,7 +69,7 @@ def matmul_nbits(
         inputs.append(edit.shared(f"{weight.name}_zero_point", stored))
     output = matmul.outputs[0]
     attrs = {"K": depth, "N": columns, "bits": bits, "block_size": block}
-    if bits == 8:
+    if bits == 8 or rounds_activations:
         attrs["accuracy_level"] = _INT8_ACTIVATIONS
     product = edit.add(
         "MatMulNBits",
@@ -99,9 +104,9 @@ def why_fused_wrongly(node: Node, weight: Constant, bits: int) -> str | None:
     """
     columns = weight.shape[-1]
     fused = node.op in ("MatMul", "Gemm") and not node.int_attr("transB", 0)
-    if bits != 2 or not fused or columns % _WHOLE_2_BIT_COLUMNS == 0:
+    if bits != 2 or not fused or columns % WHOLE_2_BIT_COLUMNS == 0:
         return None
     return (
         f"onnxruntime gives wrong results for 2-bit weights of {columns} columns: "
-        f"no multiple of {_WHOLE_2_BIT_COLUMNS}"
+        f"no multiple of {WHOLE_2_BIT_COLUMNS}"
     )

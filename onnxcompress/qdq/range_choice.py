@@ -25,7 +25,10 @@ def least_output_error(
     """Of the ranges that the observers propose for a tensor, the one its readers suffer least from.
 
     Their output error is the mean of its square over the calibration data, relative to the mean
-    square of the output, summed over the readers.
+    square of the output, summed over the readers. To it comes the square of what is left of the
+    error when it is summed over the positions of a sample. Rounding goes either way and cancels
+    there; what a range cuts off always errs to one side, and pooling, attention and residual
+    connections add it up: judged by the first term alone, MiniLM-L6 loses 1 dB against min-max.
 
     Args:
         model: the model.
@@ -65,13 +68,16 @@ class _Trial:
         self._errors = {node: np.zeros(len(ranges)) for node in nodes}
 
     def add(self, values: np.ndarray, dtype: np.dtype) -> None:
+        samples = len(values) if values.ndim > 1 else 1
         for node, weights in self._weights.items():
             rows = inputs_of(node, values, _POSITIONS)
             self._powers[node] += _power(rows, weights)
             for index, each in enumerate(self.ranges):
                 qparams = activation_qparams(each, dtype)
-                rounded = dequantize(quantize(rows, qparams), qparams)
-                self._errors[node][index] += _power(rounded - rows, weights)
+                error = dequantize(quantize(rows, qparams), qparams) - rows
+                groups, _, features = error.shape
+                summed = error.reshape(groups, samples, -1, features).sum(axis=2)
+                self._errors[node][index] += _power(error, weights) + _power(summed, weights)
 
     @property
     def best(self) -> Range:

@@ -5,7 +5,7 @@ stored tensors alone, so onnxruntime computes them once, when the session loads 
 1 to 64 MB of float weights), and runs the graph as if the weight had been stored as float32.
 Loading takes longer for it and, while it lasts, about three times the memory of the float model.
 
-Source: ONNX BitShift, CumSum and GatherElements (opset 11), Mod (10), Gather (1-13), Slice (10).
+Source: ONNX BitShift, CumSum, GatherElements, Pad (opset 11), Mod (10), Gather (1-13), Slice (10).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from onnxcompress.ir.edit import Attribute, Editor
 from onnxcompress.ir.model import Constant, Node, Tensor, Variable
 from onnxcompress.qdq.insert import FLOAT
 from onnxcompress.quantization.bitpack import CodedWeight, Codes, pack, row_offsets, unpack
-from onnxcompress.quantization.groups import Groups
+from onnxcompress.quantization.groups import Groups, groups_of
+from onnxcompress.quantization.qparams import QParams, integer_limits, quantize
 
 OPSET = 11
 """The lowest opset the nodes can be written in."""
@@ -70,6 +71,47 @@ def widened(
     if scale is not None:
         factor = edit.shared(f"{weight.name}_scale", scale)
         real = writer.add("Mul", [real, factor], "scaled", FLOAT)
+    real.shape = weight.shape
+    return real
+
+
+def dequantized_at_load(
+    edit: Editor,
+    weight: Constant,
+    values: np.ndarray,
+    qparams: QParams,
+    bits: int,
+    near: Node,
+) -> Variable:
+    """Stores a weight as integers, with operators that onnxruntime evaluates when it loads.
+
+    Args:
+        edit: records the change.
+        weight: what is stored in another form; lends its name and shape.
+        values: float values of that shape; integers if they are quantized already.
+        qparams: how.
+        bits: 2, 4, 8 or 16; codes below a byte are packed.
+        near: the nodes stand beside this one.
+
+    Returns:
+        float32 in the weight's shape: (integers - zero points) * scale, bit for bit.
+    """
+    writer = _Writer(edit, weight.name, near)
+    integers = values if values.dtype == qparams.zero_point.dtype else quantize(values, qparams)
+    groups = groups_of(weight.shape, qparams.granularity)
+    lowest = integer_limits(integers.dtype)[0] if bits < 8 else 0
+    zeros = qparams.zero_point.astype(np.int32) - lowest
+    codes = integers.astype(np.int32).reshape(groups.view) - lowest
+    levels = writer.divided(writer.levels(codes, bits, integers.dtype, "quantized"), groups)
+    if zeros.min() == zeros.max():
+        if zeros.any():
+            middle = edit.shared("middle", zeros.reshape(-1)[0].astype(np.float32))
+            levels = writer.add("Sub", [levels, middle], "centred", FLOAT)
+    else:
+        zero = writer.levels(zeros.reshape(groups.numbers), bits, integers.dtype, "zero_point")
+        levels = writer.add("Sub", [levels, zero], "centred", FLOAT)
+    scale = edit.shared(f"{weight.name}_scale", qparams.scale.reshape(groups.numbers))
+    real = writer.joined(writer.add("Mul", [levels, scale], "dequantized", FLOAT), groups)
     real.shape = weight.shape
     return real
 
@@ -178,6 +220,24 @@ class _Writer:
         scale = self._edit.shared(f"{self._base}_scale", term.scale)
         return self.add("Mul", [real, scale], "scaled", FLOAT)
 
+    def levels(self, levels: np.ndarray, bits: int, dtype: np.dtype, what: str) -> Variable:
+        """Stores integers, as `dtype` or packed below a byte, and gives them back as float32."""
+        if bits < 8:
+            stored: Tensor = self.codes(levels.astype(np.uint8), bits)
+        else:
+            stored = self._edit.shared(f"{self._base}_{what}", levels.astype(dtype))
+        return self.add("Cast", [stored], f"{what}_levels", FLOAT, to=_FLOAT_TYPE)
+
+    def divided(self, whole: Variable, groups: Groups) -> Variable:
+        """The `split` shape of the groups from their `view`, zeros in the padding."""
+        if groups.padded != groups.view:
+            gap = groups.padded[1] - groups.view[1]
+            pads = self._edit.shared(f"{self._base}_pads", np.array([0, 0, 0, 0, gap, 0], np.int64))
+            whole = self.add("Pad", [whole, pads], "padded", FLOAT)
+        elif groups.split == groups.view:
+            return whole
+        return self.reshaped(whole, groups.split, FLOAT)
+
     def joined(self, divided: Variable, groups: Groups) -> Variable:
         """The weight's shape, without the padding of blocks."""
         if groups.padded != groups.view:
@@ -191,7 +251,7 @@ class _Writer:
         """Stores codes packed and gives them back as int32, which Gather takes, in their shape."""
         byte = np.dtype(np.uint8)
         packed = pack(codes, bits)
-        small: Tensor = self._edit.constant(f"{self._base}_packed", packed)
+        small: Tensor = self._edit.shared(f"{self._base}_packed", packed)
         if bits < 8:
             shifts = np.arange(0, 8, bits, dtype=np.uint8).reshape(-1, 1)
             shared = self._edit.shared(f"shifts_{bits}", shifts)

@@ -14,6 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
+from onnxcompress.quantization.granularity import Granularity, PerBlock, PerChannel, PerTensor
+
 
 class Grouping(Enum):
     """What shares a number, by the names recipes use."""
@@ -114,3 +116,26 @@ class Groups:
         total = np.sum(values, axis=self.axes, keepdims=True, where=where)
         means: np.ndarray = (total / np.maximum(count, 1)).astype(np.float32)
         return means
+
+
+def groups_of(shape: tuple[int, ...], granularity: Granularity) -> Groups:
+    """The groups of scales as DequantizeLinear has them: a block runs along one axis alone.
+
+    Scales and zero points of that granularity, reshaped to `numbers`, broadcast with `split`.
+    """
+    match granularity:
+        case PerTensor():
+            return Groups(shape, shape, shape, shape, (1,) * len(shape))
+        case PerChannel(axis):
+            numbers = [n if a == axis % len(shape) else 1 for a, n in enumerate(shape)]
+            return Groups(shape, shape, shape, shape, tuple(numbers))
+        case PerBlock(axis, block_size):
+            outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+            blocks = -(-shape[axis] // block_size)
+            return Groups(
+                shape,
+                (outer, shape[axis], inner),
+                (outer, blocks * block_size, inner),
+                (outer, blocks, block_size, inner),
+                (outer, blocks, 1, inner),
+            )

@@ -7,7 +7,7 @@ ties to even.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from onnxcompress.quantization.granularity import (
     PER_TENSOR,
     Granularity,
+    PerTensor,
     reduce_max_abs,
     reduce_range,
     spread,
@@ -70,6 +71,15 @@ class QParams:
             return integer_limits(self.zero_point.dtype)
         half = 1 << (self.word_length - 1)
         return -half, half - 1
+
+    def transposed(self) -> QParams:
+        """Those of the transposed matrix, for the qparams of a matrix."""
+        granularity = self.granularity
+        if not isinstance(granularity, PerTensor):
+            granularity = replace(granularity, axis=1 - granularity.axis)
+        return replace(
+            self, scale=self.scale.T, zero_point=self.zero_point.T, granularity=granularity
+        )
 
 
 def integer_limits(dtype: np.dtype) -> tuple[int, int]:

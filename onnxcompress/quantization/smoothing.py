@@ -75,17 +75,23 @@ def smoothing_factors(inputs: np.ndarray, weights: np.ndarray, strength: float) 
 
 
 def int8_noise(
-    seen: ChannelStatistics, weights: Sequence[np.ndarray], factors: np.ndarray
+    seen: ChannelStatistics,
+    weights: Sequence[np.ndarray],
+    factors: np.ndarray,
+    *,
+    per_channel: bool = True,
 ) -> float:
     """The expected squared error of the products, summed over their outputs.
 
     A value rounded to steps of d is off by d^2 / 12 in the mean of squares, but by no more than its
-    own square. Activations have one step for all channels, weights one for each output.
+    own square. Activations have one step for all channels, weights one for each output, or one for
+    all.
 
     Args:
         seen: of the tensor.
         weights: float [outputs, channels] of each product that reads it.
         factors: float64 [channels]; the tensor is divided by them.
+        per_channel: whether each output of a weight has a step of its own.
     """
     width = float(np.max(seen.high / factors) - np.min(seen.low / factors))
     power = seen.squares / max(seen.count, 1) / factors**2
@@ -93,7 +99,8 @@ def int8_noise(
     noise = 0.0
     for weight in weights:
         squares = np.square(weight * factors)
-        steps = squares.max(axis=1, keepdims=True, initial=0) / _WEIGHT_STEPS**2
+        steps = squares.max(axis=1 if per_channel else None, keepdims=True, initial=0)
+        steps = steps / _WEIGHT_STEPS**2
         noise += float(squares.sum(axis=0) @ activation)
         noise += float(np.minimum(steps / 12, squares).sum(axis=0) @ power)
     return noise
@@ -105,6 +112,7 @@ def best_factors(
     *,
     strength: float | None,
     least_gain: float,
+    per_channel: bool = True,
 ) -> np.ndarray | str:
     """Factors with which int8 leaves clearly less noise, or why there are none.
 
@@ -113,15 +121,17 @@ def best_factors(
         weights: float [outputs, channels] of each product that reads it.
         strength: as in `smoothing_factors`; None for whichever leaves the least noise.
         least_gain: the share of the noise, below 1, that must go.
+        per_channel: see `int8_noise`.
     """
     heaviest = np.max([np.abs(each).max(axis=0, initial=0) for each in weights], axis=0)
     tried = [
         smoothing_factors(seen.largest, heaviest, each)
         for each in (_STRENGTHS if strength is None else (strength,))
     ]
-    noise = [int8_noise(seen, weights, factors) for factors in tried]
+    noise = [int8_noise(seen, weights, each, per_channel=per_channel) for each in tried]
     best = int(np.argmin(noise))
-    before = int8_noise(seen, weights, np.ones(len(heaviest)))
+    ones = np.ones(len(heaviest))
+    before = int8_noise(seen, weights, ones, per_channel=per_channel)
     if noise[best] > (1 - least_gain) * before:
         return f"int8 would leave {noise[best] / before if before else 1:.0%} of the noise"
     return tried[best]

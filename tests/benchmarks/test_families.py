@@ -59,7 +59,7 @@ def test_the_page_lists_each_recipe_once() -> None:
 
 
 def test_figures_of_other_subjects_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured(folder: Path, samples: int | None) -> Section:
+    def measured(folder: Path, samples: int | None, _: Path) -> Section:
         return replace(SECTION, subject=folder.name, samples=samples or 0)
 
     monkeypatch.setattr(families, "measure", measured)
@@ -89,9 +89,10 @@ def test_the_picture_has_a_panel_for_each_subject_and_does_not_change(tmp_path: 
 
 
 def test_a_recipe_is_run_on_the_cleaned_model(tmp_path: Path) -> None:
-    folder, output = SUBJECTS / "resnet20", tmp_path / "out.onnx"
-    source = folder / "model.onnx"
-    families.compress(source, folder / "calibration.npz", ["quantize-weights:bits=4"], output)
+    folder, output, cleaned = SUBJECTS / "resnet20", tmp_path / "out.onnx", tmp_path / "clean.onnx"
+    source, calibration = folder / "model.onnx", folder / "calibration.npz"
+    families.clean(source, calibration, cleaned)
+    families.compress(cleaned, calibration, ["quantize-weights:bits=4"], output)
     assert output.stat().st_size < 0.2 * source.stat().st_size
     assert sum(1 for _ in io.load(output).nodes()) < sum(1 for _ in io.load(source).nodes()) + 30
     with np.load(folder / "test.npz", allow_pickle=False) as arrays:

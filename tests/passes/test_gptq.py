@@ -15,10 +15,10 @@ from onnxcompress.pass_manager import PassManager
 from onnxcompress.passes import GPTQ, QuantizeWeights
 from onnxcompress.qdq.integer_weights import (
     WeightBits,
-    WeightForm,
     WeightGranularity,
     WeightScales,
 )
+from onnxcompress.qdq.weight_forms import WeightForm
 from onnxcompress.quantization.qparams import SIGNED
 from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.runtime.session import Session

@@ -12,10 +12,10 @@ from onnxcompress.pass_manager import PassManager
 from onnxcompress.passes import MergeDuplicates, QuantizeWeights
 from onnxcompress.qdq.integer_weights import (
     WeightBits,
-    WeightForm,
     WeightGranularity,
     WeightScales,
 )
+from onnxcompress.qdq.weight_forms import WeightForm
 from onnxcompress.quantization.granularity import PER_TENSOR, Granularity, PerBlock, PerChannel
 from onnxcompress.quantization.qparams import (
     asymmetric_qparams,

@@ -88,6 +88,52 @@ def test_int8_loses_less(pass_: Pass) -> None:
     assert noise[1] > noise[0] + 6
 
 
+POST_NORM = """g (float[N, 6, 32] x) => (float[N, 6, 32] y) {
+  n = LayerNormalization(x, g1, b1)
+  [up] u = MatMul(n, wu)  e = Erf(u)  h = Mul(u, e)  [down] d = MatMul(h, wd)
+  y = Add(n, d) }"""
+POST_NORM_WEIGHTS = {
+    "g1": GAIN,
+    "b1": normal(32, seed=1),
+    "wu": normal(32, 64, seed=7) / 30 * np.tile(GAIN, 2),
+    "wd": normal(64, 32, seed=8),
+}
+
+
+@pytest.mark.parametrize("pass_", [QuantizeStatic(), QuantizeDynamic(min_elements=0)])
+def test_nodes_divide_where_nothing_else_can(pass_: Pass) -> None:
+    """A normalization that a residual connection reads too, and an activation."""
+    plain, model = (model_of(POST_NORM, **POST_NORM_WEIGHTS) for _ in range(2))
+    exact = outputs(plain, {"x": X})["y"]
+    assert set(reasons(apply(SmoothActivations(), plain, data={"x": X}))) == {"up", "down"}
+    report = apply(SmoothActivations(add_nodes=True), model, data={"x": X})
+    assert report.skips == ()
+    assert sorted(ops(model)) == sorted([*ops(plain), "Mul", "Mul"])
+    smoothed = outputs(model, {"x": X})["y"]
+    assert np.abs(smoothed - exact).max() < 1e-5 * np.abs(exact).max()
+    # The residual connection still reads what it read.
+    assert [node.op for node in model.graph.nodes if node.outputs[0].name == "n"] == [
+        "LayerNormalization"
+    ]
+    for each in (plain, model):
+        apply(pass_, each, data={"x": X})
+    kept = [sqnr(exact, Session(io.to_bytes(each)).run({"x": X})["y"]) for each in (plain, model)]
+    assert kept[1] > kept[0] + 5
+
+
+def test_one_scale_for_a_weight_leaves_less_room() -> None:
+    """Factors that suit a scale for each output may ruin a weight that has one for all."""
+    pass_, kept = QuantizeStatic(per_channel=False), {}
+    exact = outputs(_block(), {"x": X})["y"]
+    for per_channel in (None, True, False):
+        model = _block()
+        if per_channel is not None:
+            apply(SmoothActivations(per_channel=per_channel), model, data={"x": X})
+        apply(pass_, model, data={"x": X})
+        kept[per_channel] = sqnr(exact, Session(io.to_bytes(model)).run({"x": X})["y"])
+    assert kept[False] > max(kept[None] - 0.3, kept[True] - 0.3)
+
+
 def test_a_fixed_strength_gives_the_factors_of_the_paper() -> None:
     model = model_of(
         """g (float[N, 32] x) => (float[N, 48] y) {

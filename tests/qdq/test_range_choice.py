@@ -61,6 +61,23 @@ def test_outliers_that_no_weight_reads_are_cut() -> None:
     assert _output_error(weight, chosen) < _output_error(weight, kept) / 4
 
 
+def test_what_adds_up_over_the_positions_of_a_sample_counts_for_more() -> None:
+    """A rare outlier that is worth cutting where rows stand alone is not where they are summed."""
+    rows = normal(16000, 8)
+    rows[::1600] = 2 * np.abs(rows[::1600]) + 2
+    weight = np.abs(normal(8, 5, seed=1))
+    chosen = {}
+    for positions in (1, 200):
+        model = model_of(
+            "g (float[N, T, 8] x) => (float[N, T, 5] y) { [product] y = MatMul(x, w) }", w=weight
+        )
+        feeds = {"x": rows.reshape(-1, positions, 8)}
+        context = RuntimeContext(dataset_of(feeds, Session(io.to_bytes(model)).inputs))
+        chosen[positions] = _chosen(model, context).high
+    assert chosen[200] == pytest.approx(rows.max(), rel=1e-3)
+    assert chosen[1] < 0.95 * chosen[200]
+
+
 def test_without_readers_the_tensor_itself_decides() -> None:
     model = _model(normal(8, 5))
     context = _context(model)

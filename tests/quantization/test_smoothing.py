@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onnxcompress.quantization.granularity import PerChannel
+from onnxcompress.quantization.granularity import PER_TENSOR, PerChannel
 from onnxcompress.quantization.observers import Range
 from onnxcompress.quantization.qparams import (
     activation_qparams,
@@ -48,7 +48,8 @@ def test_half_the_strength_gives_both_sides_one_range_and_twice_changes_nothing(
             np.testing.assert_allclose((inputs / factors)[live], (weights * factors)[live])
 
 
-def test_the_noise_is_what_rounding_leaves() -> None:
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_the_noise_is_what_rounding_leaves(per_channel: bool) -> None:
     rows, weights = normal(4000, 32) * OUTLIERS, [normal(48, 32, seed=1), normal(8, 32, seed=2)]
     factors = np.exp(normal(32, seed=3)).astype(np.float64)
     scaled = (rows / factors).astype(np.float32)
@@ -57,10 +58,11 @@ def test_the_noise_is_what_rounding_leaves() -> None:
     error = 0.0
     for weight in weights:
         grown = (weight * factors).astype(np.float32)
-        qparams = symmetric_qparams(grown, PerChannel(0))
+        qparams = symmetric_qparams(grown, PerChannel(0) if per_channel else PER_TENSOR)
         got = rounded @ dequantize(quantize(grown, qparams), qparams).T
         error += float(np.square(got - rows @ weight.T).sum(axis=1).mean())
-    assert int8_noise(_seen(rows), weights, factors) == pytest.approx(error, rel=0.1)
+    found = int8_noise(_seen(rows), weights, factors, per_channel=per_channel)
+    assert found == pytest.approx(error, rel=0.1)
 
 
 def test_outliers_are_moved_as_far_as_pays() -> None:
