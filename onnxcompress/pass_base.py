@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol, Self
 
 import numpy as np
 
+from onnxcompress.distillation.plan import GradientsOf, Trained, Training
 from onnxcompress.ir.edit import Change, Editor, Skip
 from onnxcompress.ir.model import Constant, Model, Node
 from onnxcompress.quantization.observers import Observer, Range
@@ -66,6 +67,44 @@ class Context(Protocol):
         """The model as it was before the first pass of this run that prunes; None before that."""
         ...
 
+    @property
+    def original_model(self) -> Model | None:
+        """The model as it was before the first pass of this run: the teacher, if none is named."""
+        ...
+
+    def train(self, training: Training) -> Trained:
+        """Trains stored tensors by gradients, on the training data.
+
+        Raises:
+            DataError: there are no data, or no labels where the objective asks for them.
+            ModelError: the student has no tensor to train, or a node that PyTorch has no
+                counterpart for.
+            PassError: PyTorch is not installed.
+        """
+        ...
+
+    def gradients(
+        self, model: Model, constants: Sequence[Constant], of: GradientsOf, seed: int = 0
+    ) -> Iterator[Mapping[Constant, np.ndarray]]:
+        """Gradients (float32) of a loss with respect to stored float32 tensors.
+
+        Args:
+            model: that they belong to.
+            constants: stored tensors.
+            of: the loss.
+            seed: of what is drawn at random where no labels are used.
+
+        Yields:
+            One mapping for each few samples of the calibration data; the same objects may not be
+            kept, or memory grows with the data.
+
+        Raises:
+            DataError: there are no data, or no labels where they are asked for.
+            ModelError: a node that PyTorch has no counterpart for.
+            PassError: PyTorch is not installed.
+        """
+        ...
+
     def evaluate(self, model: Model, nodes: Sequence[Node]) -> Mapping[str, np.ndarray]:
         """The outputs, by tensor name, of nodes that depend on stored tensors alone."""
         ...
@@ -93,6 +132,14 @@ class Context(Protocol):
 
     def paired_activations(self, model: Model, other: Model) -> PairedActivations:
         """Tensors of two models that take the same inputs, for the same samples."""
+        ...
+
+    def time_ratio(self, model: Model, other: Model) -> float:
+        """What one sample takes in a model over what it takes in another, measured in turns.
+
+        Raises:
+            SessionError: one of them does not run on the sample.
+        """
         ...
 
 

@@ -52,6 +52,8 @@ class PassManager:
             PassError: a pass failed and `on_error` is STOP; names the pass and those before it.
         """
         context = context or RuntimeContext()
+        if context.original_model is None:
+            context = context.with_original_model(clone(model))
         sort(model.graph)  # onnxruntime takes unsorted graphs; passes follow the node order
         check = RunCheck(model, context)
         reports: list[PassReport] = []

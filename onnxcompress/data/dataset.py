@@ -109,6 +109,12 @@ class Dataset:
             raise DataError(f"labels of the parts differ in shape: {told} for one sample")
         return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
+    def batch_size(self, asked: int) -> int:
+        """How many samples `batches` yields at once where so many are asked for."""
+        if all(part.whole for part in self._store.parts):
+            return 1
+        return self._fixed or asked
+
     def batches(self, size: int) -> Iterator[Batch]:
         """Yields batches in the dataset's order.
 
@@ -192,6 +198,19 @@ class Dataset:
         first = stratified_indices(len(self), calibration, strata, rng)
         rest = np.setdiff1d(np.arange(len(self)), first, assume_unique=True)
         return self.take(first), self.take(rest)
+
+    def digests(self) -> Iterator[bytes]:
+        """What tells each sample's inputs from those of others, in the dataset's order."""
+        for run in self._runs():
+            arrays = self._store.arrays(run.part)
+            rows = [run.rows] if self._whole(run) else np.split(run.rows, len(run.rows))
+            for row in rows:
+                digest = hashlib.sha256()
+                for name, array in sorted(take_rows(arrays, row, self._whole(run)).items()):
+                    plain = array.astype(str) if array.dtype == object else array
+                    digest.update(f"{name}\0{array.dtype}\0{plain.shape}\0".encode())
+                    digest.update(np.ascontiguousarray(plain).tobytes())
+                yield digest.digest()
 
     def fingerprint(self) -> str:
         """A sha256 (hex) over what is fed and the labels, read part by part; paths do not count."""

@@ -171,6 +171,19 @@ class Editor:
             node, index, self.constant(old.name or f"{node.name}_{index}", values), detail
         )
 
+    def set_stored(self, constant: Constant, values: np.ndarray, detail: str = "") -> None:
+        """Gives a stored tensor new values, for all that read it."""
+        constant.values = values
+        self.changes.append(Change(Action.CHANGED, constant.name, "initializer", detail))
+
+    def replace_model(self, other: Model, detail: str) -> None:
+        """Puts another model in the place of this one, before any other edit."""
+        self.model.graph, self.model.envelope = other.graph, other.envelope
+        self.model.files |= other.files
+        self._graph_of = {node: graph for graph, node in other.nodes()}
+        self._names = _all_names(other)
+        self.changes.append(Change(Action.CHANGED, other.graph.name, "graph", detail))
+
     def set_attribute(self, node: Node, name: str, value: Attribute) -> None:
         """Sets an attribute."""
         node.attrs[name] = onnx.helper.make_attribute(name, value)

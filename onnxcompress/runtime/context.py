@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 
 import numpy as np
 
 from onnxcompress.data.dataset import Dataset
-from onnxcompress.errors import DataError, SessionError
-from onnxcompress.ir.model import Model, Node
+from onnxcompress.distillation.plan import GradientsOf, Trained, Training
+from onnxcompress.errors import DataError, PassError, SessionError
+from onnxcompress.ir.model import Constant, Model, Node
+from onnxcompress.measure.latency import compare_latency
 from onnxcompress.pass_base import TensorType
 from onnxcompress.quantization.observers import Observer, Range
 from onnxcompress.runtime import check
@@ -25,11 +27,21 @@ from onnxcompress.runtime.calibration import (
     watch,
 )
 from onnxcompress.runtime.evaluate import evaluate
+from onnxcompress.runtime.lessons import TaughtSamples
 from onnxcompress.runtime.loading import session_of
 from onnxcompress.runtime.made_up import made_up_samples
 from onnxcompress.runtime.paired import PairedRuns
 from onnxcompress.runtime.session import SessionSettings
 from onnxcompress.target import Target, detect_target
+
+_TIMED_SECONDS = 3.0
+"""Time given to each comparison of two models' times."""
+
+NO_TORCH = "training and gradients need PyTorch: pip install 'onnxcompress[torch]'"
+"""What is told where it is not installed."""
+
+_GRADIENT_SAMPLES = 4
+"""Samples whose gradients are taken together; sums over many would cancel out."""
 
 _WATCHED_AT_ONCE = 1000
 """Tensors whose types one run tells."""
@@ -46,6 +58,8 @@ class RuntimeContext:
         float_model: what a quantized model that is to be worked on was made from; the pass manager
             knows better where it quantized the model itself.
         unpruned_model: what a pruned model that is to be worked on was made from; likewise.
+        training: what to train on; the calibration data by default.
+        training_progress: called when a training begins; what it gives is told how it gets on.
     """
 
     def __init__(
@@ -57,11 +71,16 @@ class RuntimeContext:
         progress: Progress | None = None,
         float_model: Model | None = None,
         unpruned_model: Model | None = None,
+        training: Dataset | None = None,
+        training_progress: Callable[[], Progress] | None = None,
     ):
         self.data = data
         self.target = target or detect_target()
         self.float_model = float_model
         self.unpruned_model = unpruned_model
+        self.original_model: Model | None = None
+        self._training = training
+        self._training_progress = training_progress
         self._calibration = calibration
         self._progress = progress
         self._types: dict[str, Mapping[str, TensorType]] = {}
@@ -73,10 +92,22 @@ class RuntimeContext:
         other.float_model = model
         return other
 
+    def with_original_model(self, model: Model) -> RuntimeContext:
+        """This context, caches shared, for passes on what became of `model`."""
+        other = copy(self)
+        other.original_model = model
+        return other
+
     def with_unpruned_model(self, model: Model) -> RuntimeContext:
         """This context, caches shared, for passes on what `model` was pruned to."""
         other = copy(self)
         other.unpruned_model = model
+        return other
+
+    def telling(self, progress: Progress) -> RuntimeContext:
+        """This context, caches shared, that tells somebody else how runs over the data get on."""
+        other = copy(self)
+        other._progress = progress
         return other
 
     def sample(self, model: Model) -> Dataset:
@@ -151,11 +182,46 @@ class RuntimeContext:
             progress=self._progress,
         )
 
+    def train(self, training: Training) -> Trained:
+        """See `pass_base.Context.train`."""
+        data = self._training or self.data
+        if data is None:
+            raise DataError("training needs samples; pass --training, or --data")
+        try:
+            from onnxcompress.distillation.trainer import Trainer, targets_of
+        except ImportError as fault:
+            raise PassError(NO_TORCH) from fault
+        tensors = targets_of(training)
+        lessons = TaughtSamples(
+            data, training.teacher, tensors, training.inputs, training.augmentation
+        )
+        progress = _unheard if self._training_progress is None else self._training_progress()
+        return Trainer(training, lessons, progress).run()
+
+    def gradients(
+        self, model: Model, constants: Sequence[Constant], of: GradientsOf, seed: int = 0
+    ) -> Iterator[Mapping[Constant, np.ndarray]]:
+        """See `pass_base.Context.gradients`."""
+        data = self._calibration_data()
+        try:
+            from onnxcompress.distillation.gradients import gradients
+        except ImportError as fault:
+            raise PassError(NO_TORCH) from fault
+        lessons = TaughtSamples(data, None, (), {})
+        return gradients(model, constants, lessons, of, batch_size=_GRADIENT_SAMPLES, seed=seed)
+
     def paired_activations(self, model: Model, other: Model) -> PairedRuns:
         """See `pass_base.Context.paired_activations`."""
         data = self._calibration_data()
         types = {**self.types(other), **self.types(model)}
         return PairedRuns(model, other, data, types, self._progress)
+
+    def time_ratio(self, model: Model, other: Model) -> float:
+        """See `pass_base.Context.time_ratio`; on one thread."""
+        sessions = [session_of(each, SessionSettings(threads=1)) for each in (other, model)]
+        feeds = next(self.sample(other).batches(1)).feeds
+        measured = compare_latency(sessions, feeds, budget_seconds=_TIMED_SECONDS)
+        return 1 / measured.latencies[1].speedup
 
     def _calibration_data(self) -> Dataset:
         if self.data is None:
@@ -176,3 +242,7 @@ class RuntimeContext:
                     table = stored
             self._tables[key] = table
         return self._tables[key]
+
+
+def _unheard(done: int, total: int) -> None:
+    del done, total

@@ -10,6 +10,7 @@ from onnxcompress.ir import io
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Model
+from onnxcompress.measure.latency import LatencyComparison, summarize
 from onnxcompress.pass_base import TensorType
 from onnxcompress.quantization.observers import Observer, Range
 from onnxcompress.runtime import check, context
@@ -174,3 +175,21 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     path.write_text("damaged")
     with pytest.raises(DataError, match=r"table.npz: not a calibration table"):
         RuntimeContext(_data(model), calibration=path).ranges(model, ["h"], Observer.MIN_MAX)
+
+
+def test_time_ratios_are_of_the_first_model_over_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is timed stands for the time, so that no test hangs on a clock."""
+    short = parse("g (float[2] x) => (float[2] y) { y = Neg(x) }")
+    long = parse("g (float[2] x) => (float[2] y) { a = Neg(x)  y = Neg(a) }")
+    seen = []
+
+    def timed(
+        sessions: list[Session], feeds: dict[str, np.ndarray], **_: object
+    ) -> LatencyComparison:
+        signs = [next(iter(each.run(feeds).values())) / feeds["x"] for each in sessions]
+        seen.append(signs)
+        return summarize(np.array([[4.0, 8.0], [4.0, 8.0]]), [1, 1], 0)
+
+    monkeypatch.setattr(context, "compare_latency", timed)
+    assert RuntimeContext().time_ratio(long, short) == 2
+    assert [sign.tolist() for sign in seen[0]] == [[-1, -1], [1, 1]]  # the other one first

@@ -1,0 +1,189 @@
+"""Lessons for training: samples, and what a teacher run by onnxruntime makes of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import psutil
+
+from onnxcompress.data.batching import padded
+from onnxcompress.data.dataset import Batch, Dataset
+from onnxcompress.distillation.augmentation import Augmentation, augment, why_unfit
+from onnxcompress.distillation.lessons import Lesson
+from onnxcompress.errors import DataError
+from onnxcompress.ir.clone import clone
+from onnxcompress.ir.model import Model, Variable
+from onnxcompress.runtime.calibration import fingerprint
+from onnxcompress.runtime.loading import session_of
+from onnxcompress.runtime.session import SessionSettings
+
+_KEPT_BYTES = 256 << 20
+"""What the teacher said may take; more is asked for again in every epoch."""
+
+
+class TaughtSamples:
+    """See `distillation.lessons.Lessons`.
+
+    Args:
+        data: the samples.
+        teacher: None if nobody teaches.
+        tensors: the teacher's tensors that are wanted as targets.
+        inputs: for each input of the student the teacher's tensor that feeds it; empty where the
+            data do.
+        augmentation: how samples are varied where that is asked for.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        teacher: Model | None,
+        tensors: Sequence[str],
+        inputs: Mapping[str, str],
+        augmentation: Augmentation = Augmentation.NONE,
+    ):
+        self._data = data
+        self._teacher = teacher
+        self._targets = tuple(tensors)
+        self._inputs = dict(inputs)
+        self._augmentation = augmentation
+        self._wanted = tuple(dict.fromkeys((*tensors, *inputs.values())))
+        self._kept: dict[str, np.ndarray] = {}
+        self._known = np.zeros(len(data), bool)
+        self._keeps = True
+        self._has_rows = False
+        if teacher is not None:
+            given = {tensor.name for tensor in teacher.graph.inputs}
+            self._computed = [name for name in self._wanted if name not in given]
+            watched = clone(teacher)
+            outputs = {output.name: output for output in watched.graph.outputs}
+            # What nobody asks for need not be computed.
+            watched.graph.outputs[:] = [
+                outputs.get(name, Variable(name)) for name in self._computed
+            ]
+            threads = psutil.cpu_count(logical=False) or 1
+            self._session = (
+                session_of(watched, SessionSettings(threads=threads, prepack=False))
+                if self._computed
+                else None
+            )
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+        return len(self._data)
+
+    def fingerprint(self) -> str:
+        """What tells these lessons from others: the data, the teacher and what it is asked."""
+        teacher = "" if self._teacher is None else fingerprint(self._teacher)
+        asked = self._targets, sorted(self._inputs.items()), self._augmentation.value
+        told = repr((self._data.fingerprint(), teacher, asked))
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    def batch_size(self, asked: int) -> int:
+        """See `Lessons.batch_size`."""
+        return self._data.batch_size(asked)
+
+    def batches(
+        self, order: Sequence[int] | np.ndarray, size: int, vary: Sequence[int] | None = None
+    ) -> Iterator[Lesson]:
+        """See `Lessons.batches`.
+
+        Raises:
+            DataError: the inputs cannot be varied so.
+        """
+        order = np.asarray(order, np.int64)
+        done = 0
+        for batch in self._data.take(order).batches(size):
+            samples = order[done : done + batch.count]
+            done += batch.count
+            feeds: Mapping[str, np.ndarray] = batch.feeds
+            if vary is None or self._augmentation is Augmentation.NONE:
+                told = self._told(batch, samples)
+            else:
+                feeds = self._varied(feeds, [*vary, int(samples[0])])
+                told = self._asked(feeds)
+            feeds = {name: told[tensor] for name, tensor in self._inputs.items()} or feeds
+            targets = {name: told[name] for name in self._targets}
+            yield Lesson(
+                feeds=feeds,
+                targets=targets,
+                labels=batch.labels,
+                count=batch.count,
+                filled=_is_filled(batch),
+            )
+
+    def _varied(
+        self, feeds: Mapping[str, np.ndarray], seed: Sequence[int]
+    ) -> Mapping[str, np.ndarray]:
+        unfit = why_unfit(self._augmentation, feeds)
+        if unfit is not None:
+            raise DataError(f"augment={self._augmentation.value}: {unfit}")
+        return augment(self._augmentation, feeds, np.random.default_rng(seed))
+
+    def _asked(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The teacher's tensors for a batch, computed."""
+        if self._teacher is None:
+            return {}
+        values = {} if self._session is None else self._session.run(feeds, self._computed)
+        return values | {name: feeds[name] for name in self._wanted if name in feeds}
+
+    def _told(self, batch: Batch, samples: np.ndarray) -> Mapping[str, np.ndarray]:
+        """The teacher's tensors for a batch as it is in the data, computed or remembered."""
+        if self._kept and self._known[samples].all():
+            told = {name: kept[samples] for name, kept in self._kept.items()}
+            return padded(told, batch.count, _rows(batch)) if _is_filled(batch) else told
+        values = self._asked(batch.feeds)
+        if values and self._keeps:
+            self._keep(values, batch, samples)
+        return values
+
+    def _keep(self, values: Mapping[str, np.ndarray], batch: Batch, samples: np.ndarray) -> None:
+        """Keeps what the teacher said, if that is little and has a row for each sample."""
+        count = _rows(batch)
+        rows = all(each.ndim and len(each) == count for each in values.values())
+        if rows and count > 1 and not self._has_rows:
+            rows = self._has_rows = self._follows_order(values, batch.feeds)
+        if rows and not self._kept:
+            size = sum(each.nbytes // count for each in values.values()) * len(self._data)
+            if size <= _KEPT_BYTES:
+                self._kept = {
+                    name: np.empty((len(self._data), *each.shape[1:]), each.dtype)
+                    for name, each in values.items()
+                }
+        fits = rows and all(
+            name in self._kept and self._kept[name].shape[1:] == each.shape[1:]
+            for name, each in values.items()
+        )
+        if not fits:
+            self._keeps, self._kept = False, {}
+            return
+        for name, each in values.items():
+            self._kept[name][samples] = each[: batch.count]
+        self._known[samples] = True
+
+    def _follows_order(
+        self, values: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray]
+    ) -> bool:
+        """Whether the first axis counts samples, and has not just as many numbers by chance."""
+        turned = self._asked(
+            {name: each[::-1] if each.ndim else each for name, each in feeds.items()}
+        )
+        limits = {name: 1e-3 * np.abs(each).max(initial=0) for name, each in values.items()}
+        return all(
+            turned[name].shape == each.shape
+            and np.allclose(turned[name][::-1], each, rtol=1e-3, atol=limits[name])
+            for name, each in values.items()
+        )
+
+
+def _rows(batch: Batch) -> int:
+    """Samples that a batch feeds, copies counted."""
+    if batch.whole:
+        return batch.count
+    return max((len(each) for each in batch.feeds.values() if each.ndim), default=batch.count)
+
+
+def _is_filled(batch: Batch) -> bool:
+    """Whether a batch holds copies of its last sample."""
+    return _rows(batch) > batch.count
