@@ -7,7 +7,11 @@ from onnxcompress.pass_base import Pass
 from onnxcompress.passes.binarize_weights import BinarizeWeights
 from onnxcompress.passes.convert_float import ConvertFloat
 from onnxcompress.passes.correct_bias import CorrectBias
+from onnxcompress.passes.distill import Distill
+from onnxcompress.passes.drop_block import DropBlock
 from onnxcompress.passes.equalize_channels import EqualizeChannels
+from onnxcompress.passes.factorize_weights import FactorizeWeights
+from onnxcompress.passes.fine_tune import FineTune
 from onnxcompress.passes.fold_affine import FoldAffine
 from onnxcompress.passes.fold_batchnorm import FoldBatchNorm
 from onnxcompress.passes.fold_constants import FoldConstants
@@ -25,6 +29,7 @@ from onnxcompress.passes.quantize_static import QuantizeStatic
 from onnxcompress.passes.quantize_tied_table import QuantizeTiedTable
 from onnxcompress.passes.quantize_weights import QuantizeWeights
 from onnxcompress.passes.refit_weights import RefitWeights
+from onnxcompress.passes.regrow_channels import RegrowChannels
 from onnxcompress.passes.regrow_weights import RegrowWeights
 from onnxcompress.passes.remove_noops import RemoveNoOps
 from onnxcompress.passes.remove_unused import RemoveUnused
@@ -32,6 +37,7 @@ from onnxcompress.passes.round_adaptively import RoundAdaptively
 from onnxcompress.passes.smooth_activations import SmoothActivations
 from onnxcompress.passes.store_sparse import StoreSparse
 from onnxcompress.passes.strip_pruned import StripPruned
+from onnxcompress.passes.swap_subgraph import SwapSubgraph
 from onnxcompress.passes.ternarize_weights import TernarizeWeights
 from onnxcompress.passes.unfuse_skip_norm import UnfuseSkipNorm
 
@@ -49,8 +55,14 @@ PASSES: tuple[type[Pass], ...] = (
     PruneWeights,
     PruneChannels,
     RegrowWeights,
+    RegrowChannels,
     RefitWeights,
     StripPruned,
+    DropBlock,
+    FactorizeWeights,
+    SwapSubgraph,
+    FineTune,
+    Distill,
     EqualizeChannels,
     SmoothActivations,
     RoundAdaptively,
@@ -75,7 +87,11 @@ __all__ = [
     "BinarizeWeights",
     "ConvertFloat",
     "CorrectBias",
+    "Distill",
+    "DropBlock",
     "EqualizeChannels",
+    "FactorizeWeights",
+    "FineTune",
     "FoldAffine",
     "FoldBatchNorm",
     "FoldConstants",
@@ -92,6 +108,7 @@ __all__ = [
     "QuantizeTiedTable",
     "QuantizeWeights",
     "RefitWeights",
+    "RegrowChannels",
     "RegrowWeights",
     "RemoveNoOps",
     "RemoveUnused",
@@ -99,6 +116,7 @@ __all__ = [
     "SmoothActivations",
     "StoreSparse",
     "StripPruned",
+    "SwapSubgraph",
     "TernarizeWeights",
     "UnfuseSkipNorm",
 ]

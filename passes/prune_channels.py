@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-import numpy as np
-
-from onnxcompress.channels.costs import Costs, Measure
+from onnxcompress.channels.amount import Amount
+from onnxcompress.channels.costs import Measure
 from onnxcompress.channels.groups import Group, Groups, find_groups
 from onnxcompress.channels.importance import removals
 from onnxcompress.channels.mask import mask
-from onnxcompress.channels.selection import (
-    Chunk,
-    Ranking,
-    Scope,
-    down_to,
-    in_order,
-    width_step,
-    without,
-)
+from onnxcompress.channels.selection import Scope, width_step
+from onnxcompress.distillation.plan import GradientsOf
 from onnxcompress.errors import PassError
-from onnxcompress.ir.edit import Editor
+from onnxcompress.ir.edit import Action, Change, Editor
 from onnxcompress.ir.model import Model
 from onnxcompress.masking.given import GivenImportances
 from onnxcompress.masking.weights import prunable_weights
 from onnxcompress.pass_base import Context, Pass
 from onnxcompress.pruning.criteria import Criterion
-from onnxcompress.pruning.unit_removal import Removal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +33,14 @@ class PruneChannels(Pass):
         criterion: what importance is judged by.
         amount: the share to take away, of what `target` counts.
         target: units of each group (or of all, see `scope`), or parameters, bytes or
-            multiply-accumulates of the model.
+            multiply-accumulates of the model, or the time that it takes here: one thread, one
+            sample, measured some ten times.
         scope: `group` takes the same share of every group; `global` lets all groups compete.
         streams: also cut channels that run through residual sums; they are a part of many nodes.
         multiple: widths that are a multiple of this stay one: kernels are slow at others.
         importances: for `given`, an .npz of numbers by the names of stored tensors.
-        seed: for `random`.
+        gradients_of: for `gradient`, `taylor` and `fisher`: what gradients are taken of.
+        seed: for `random`, and for what these draw.
     """
 
     name: ClassVar[str] = "prune-channels"
@@ -61,6 +53,7 @@ class PruneChannels(Pass):
     streams: bool = False
     multiple: int = 8
     importances: str | None = None
+    gradients_of: GradientsOf = GradientsOf.OUTPUTS
     seed: int = 0
 
     def scaled(self, share: float) -> Self:
@@ -71,7 +64,6 @@ class PruneChannels(Pass):
         """See `Pass.run`."""
         self._check()
         groups = self._allowed(edit, find_groups(model, context))
-        space = groups.space
         steps = {group: width_step(group, self.multiple) for group in groups.groups}
         given = None if self.importances is None else GivenImportances(self.importances)
         found = removals(
@@ -82,17 +74,29 @@ class PruneChannels(Pass):
             lambda group, reason: edit.skip(group.nodes[0], reason),
             seed=self.seed,
             given=given,
+            gradients_of=self.gradients_of,
             weights=[each for each, _ in prunable_weights(model, Editor(model), lambda _: self)],
             steps=steps,
         )
-        costs = Costs(model, space)
-        rankings = self._rankings(costs, groups, found, steps)
-        kept = self._chosen(costs, list(in_order(rankings, self.scope)), space.size)
+        chosen = self._amount.choose(model, groups, found, steps, context)
+        kept = chosen.kept
+        if chosen.left is not None and chosen.left > 1 - self.amount + 1e-9:
+            raise PassError(
+                f"amount={self.amount} of the {self.target.value} is more than can go "
+                f"({1 - chosen.left:.2f}); ask for less, for streams=true or a smaller multiple"
+            )
         for group in found:
             if kept[group.units].all():
                 edit.skip(group.nodes[0], _why_whole(group, steps[group]))
         if not kept.all():
-            mask(edit, space, ~kept)
+            mask(edit, groups.space, ~kept)
+        if edit.modified and chosen.left is not None:
+            told = f"{self.target.value} x {chosen.left:.3f} once it is stripped"
+            edit.changes.append(Change(Action.CHANGED, model.graph.name, "graph", told))
+
+    @property
+    def _amount(self) -> Amount:
+        return Amount(self.amount, self.target, self.scope)
 
     def _check(self) -> None:
         """Raises PassError where options do not fit together."""
@@ -118,44 +122,6 @@ class PruneChannels(Pass):
                 edit.skip(group.nodes[0], "a dependency group has one set of options: the default")
             allowed.append(group)
         return groups.only(allowed)
-
-    def _rankings(
-        self,
-        costs: Costs,
-        groups: Groups,
-        found: Mapping[Group, Removal],
-        steps: Mapping[Group, int],
-    ) -> list[Ranking]:
-        measure = Measure.PARAMETERS if self.target is Measure.UNITS else self.target
-        everything = np.ones(groups.space.size, bool)
-        total = costs.of(measure, everything)
-        rankings = []
-        for group, each in found.items():
-            without = everything.copy()
-            without[group.units[0]] = False
-            saving = (total - costs.of(measure, without)) / total
-            rankings.append(Ranking(group, each, steps[group], saving))
-        return rankings
-
-    def _chosen(self, costs: Costs, chunks: Sequence[Chunk], size: int) -> np.ndarray:
-        """What stays, bool by slot."""
-        if self.target is not Measure.UNITS:
-            limit = (1 - self.amount) * costs.of(self.target, np.ones(size, bool))
-            kept = down_to(chunks, size, limit, lambda kept: costs.of(self.target, kept))
-            if costs.of(self.target, kept) > limit:
-                most = 1 - costs.of(self.target, kept) / costs.of(self.target, np.ones(size, bool))
-                raise PassError(
-                    f"amount={self.amount} of the {self.target.value} is more than can go "
-                    f"({most:.2f}); ask for less, for streams=true, or for a smaller multiple"
-                )
-            return kept
-        if self.scope is Scope.GROUP:
-            within = [chunk for chunk in chunks if chunk.share <= self.amount + 1e-9]
-            return without(within, size)
-        groups = {chunk.group: len(chunk.group) for chunk in chunks}
-        allowed = self.amount * sum(groups.values())
-        gone = np.cumsum([len(chunk.units) for chunk in chunks])
-        return without(chunks[: int(np.searchsorted(gone, allowed, side="right"))], size)
 
 
 def _why_whole(group: Group, step: int) -> str:

@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from onnxcompress.distillation.plan import GradientsOf
 from onnxcompress.errors import RecipeError
 from onnxcompress.ir.edit import Editor, Skip
 from onnxcompress.ir.model import Model
@@ -50,7 +51,8 @@ class PruneWeights(Pass):
             many. None finds it from `sparsity`.
         importances: for the criterion `given`: an .npz below the current folder with, by the name
             of each stored tensor, an array of its shape or one factor of its magnitudes.
-        seed: of the criterion `random`.
+        gradients_of: for `gradient`, `taylor` and `fisher`: what gradients are taken of.
+        seed: of the criterion `random`, and of what these draw.
     """
 
     name: ClassVar[str] = "prune-weights"
@@ -64,6 +66,7 @@ class PruneWeights(Pass):
     layer_adaptive: bool = True
     threshold: float | None = None
     importances: str = ""
+    gradients_of: GradientsOf = GradientsOf.OUTPUTS
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -133,7 +136,16 @@ class PruneWeights(Pass):
             else:
                 weight.skip(edit, reason)
         skip = skip_with(edit)
-        ranked = rank(self.criterion, model, fit, context, skip, seed=self.seed, given=given)
+        ranked = rank(
+            self.criterion,
+            model,
+            fit,
+            context,
+            skip,
+            seed=self.seed,
+            given=given,
+            gradients_of=self.gradients_of,
+        )
         keep = rule.masks(ranked.importances)
         if self.criterion is Criterion.SECOND_ORDER:
             yield from corrected(model, keep, ranked.compensated, rule.refinement, context)

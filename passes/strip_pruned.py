@@ -10,6 +10,7 @@ from onnxcompress.channels.groups import find_groups
 from onnxcompress.channels.silent import find_silent, fold_shifts
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Model
+from onnxcompress.ir.sort import sort
 from onnxcompress.pass_base import Context, Pass
 
 
@@ -33,7 +34,11 @@ class StripPruned(Pass):
         for group in groups.groups:
             if not silent.counts.get(group):
                 edit.skip(group.nodes[0], f"none of its {len(group)} units is zero")
-        if not silent.counts:
-            return
-        Cut(groups.space, silent.kept).apply(model, edit)
-        fold_shifts(model, edit, silent)
+        while silent.counts:
+            Cut(groups.space, silent.kept).apply(model, edit)
+            fold_shifts(model, edit, silent)
+            edit.finish()
+            sort(model.graph)
+            # What read the units that went may be empty now, or emit a constant.
+            groups = find_groups(model, context).followed(Editor(model), self.at)
+            silent = find_silent(model, groups)

@@ -21,6 +21,7 @@ class Measure(Enum):
     PARAMETERS = "parameters"
     BYTES = "bytes"
     MACS = "macs"
+    LATENCY = "latency"
 
 
 class Costs:
@@ -34,7 +35,7 @@ class Costs:
         """The cost of what stays.
 
         Args:
-            measure: not `UNITS`, which are no cost.
+            measure: not `UNITS`, which are no cost, nor `LATENCY`, which has to be measured.
             kept: bool by slot.
         """
         starts = np.concatenate([[0], np.cumsum(kept)])

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from onnxcompress.channels.movement import pads, slices
 from onnxcompress.channels.pointwise import is_uniform
-from onnxcompress.channels.shape_source import Changed, Stored, retell, shape_input, trace
-from onnxcompress.channels.space import Space
+from onnxcompress.channels.shape_source import (
+    Changed,
+    Measured,
+    Ratio,
+    Stored,
+    lengths_used,
+    rescale,
+    retell,
+    shape_input,
+    trace,
+)
+from onnxcompress.channels.space import Axis, Space
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import STANDARD, Constant, Model, Node, Tensor
@@ -42,31 +53,88 @@ class Cut:
         """Cuts stored tensors and rewrites the numbers that nodes are told."""
         nodes = model.graph.nodes
         touched = [n for n in nodes if any(map(self.touches, [*n.inputs, *n.outputs]))]
-        lengths = {n: self._lengths(n) for n in touched if n.domain in STANDARD}
-        for node in touched:
-            if node.op in _REWRITES and node.domain in STANDARD:
+        standard = [n for n in touched if n.domain in STANDARD]
+        restored = {n: ratios for n in standard if (ratios := self._restored(model, n))}
+        told = {n: self._told(n, restored) for n in standard}
+        for node in standard:
+            if node.op in _REWRITES:
                 _REWRITES[node.op](self, edit, node)
-        told: dict[Changed, Tensor] = {}
-        for node, changed in lengths.items():
+        for node, ratios in restored.items():
+            lengths = node.outputs[0]
+            whole = rescale(edit, lengths, self.space.shape(lengths)[0], ratios, node)
+            first = whole.inputs[0].inputs[0].inputs[0]
+            edit.redirect(lengths, whole, keep=[first])
+        shapes: dict[Changed, Tensor] = {}
+        for node, (stored, scaled) in told.items():
             place = shape_input(node)
-            if place is not None and changed:
-                shape = retell(self.space, edit, node.inputs[place], changed, told)
-                edit.set_input(node, place, shape, f"lengths by axis are now {changed}")
+            if place is None or not (stored or scaled):
+                continue
+            shape = node.inputs[place]
+            count = self.space.shape(shape)[0]
+            if stored:
+                shape = retell(self.space, edit, shape, stored, shapes)
+            if scaled:
+                shape = rescale(edit, shape, count, scaled, node)
+            detail = f"lengths by axis are now {stored | {a: r[0] for a, r in scaled.items()}}"
+            edit.set_input(node, place, shape, detail)
         self._shrink(touched, edit)
 
-    def _lengths(self, node: Node) -> dict[int, int]:
-        """What a shape that the node is given must say instead, by axis."""
+    def _ratio(self, tensor: Tensor, axis: int) -> Ratio:
+        kept = self.kept(tensor, axis)
+        divisor = math.gcd(int(kept.sum()), len(kept))
+        return int(kept.sum()) // divisor, len(kept) // divisor
+
+    def _told(
+        self, node: Node, restored: Mapping[Node, object]
+    ) -> tuple[dict[int, int], dict[int, Ratio]]:
+        """What a shape that a node is given must say instead, by axis: numbers, and ratios.
+
+        What is computed is a product of lengths, of which a part may stay: its heads' share of
+        an axis that holds the heads of all samples, say. So that is scaled, whatever it is.
+        """
+        stored: dict[int, int] = {}
+        scaled: dict[int, Ratio] = {}
         place = shape_input(node)
-        changed: dict[int, int] = {}
-        for axis in self.space.axes_of(node.outputs[0]) if place is not None else ():
+        if place is None:
+            return stored, scaled
+        now = self.space.numbers(node.inputs[place])
+        for axis in self.space.axes_of(node.outputs[0]):
             kept = self._kept[axis.slots]
-            if place is None or kept.all():
-                continue
+            if kept.all() or (now is not None and now[axis.axis] != axis.length):
+                continue  # what is inferred (-1) or copied (0, or 1 of Expand) follows by itself
             source = trace(self.space, node, place, axis.axis)
-            # What is measured, inferred or copied follows by itself.
-            if isinstance(source, Stored) and source.value > 0:
-                changed[axis.axis] = int(kept.sum())
-        return changed
+            if isinstance(source, Stored):
+                if source.value > 0:
+                    stored[axis.axis] = int(kept.sum())
+            elif not self._follows(source, axis, restored):
+                scaled[axis.axis] = self._ratio(axis.tensor, axis.axis)
+        return stored, scaled
+
+    def _follows(
+        self, source: Measured | None, axis: Axis, restored: Mapping[Node, object]
+    ) -> bool:
+        """Whether an axis takes its length from one that was cut alike."""
+        if source is None or source.node in restored:
+            return False
+        return self._ratio(source.tensor, source.axis) == self._ratio(axis.tensor, axis.axis)
+
+    def _restored(self, model: Model, node: Node) -> dict[int, Ratio]:
+        """What the lengths that a Shape node tells must be multiplied by, to be as they were."""
+        if node.op != "Shape":
+            return {}
+        x = node.inputs[0]
+        start = node.int_attr("start", 0) % self.space.rank(x)
+        used = lengths_used(model, node, self.space.rank(x), self._is_right)
+        ratios = {axis: self._ratio(x, axis) for axis in sorted(used)}
+        return {axis - start: (n, k) for axis, (k, n) in ratios.items() if k != n}
+
+    def _is_right(self, node: Node, place: int) -> bool:
+        """Whether all that a shape measures itself is as long as the axes it is for."""
+        for axis in self.space.axes_of(node.outputs[0]):
+            source = trace(self.space, node, place, axis.axis)
+            if not isinstance(source, Stored) and not self._follows(source, axis, {}):
+                return False
+        return True
 
     def _shrink(self, touched: list[Node], edit: Editor) -> None:
         smaller: dict[Constant, Constant] = {}
@@ -107,6 +175,22 @@ def _groups(cut: Cut, edit: Editor, node: Node) -> None:
         edit.set_attribute(node, "group", int(channels.sum()))
 
 
+def _normalized_groups(cut: Cut, edit: Editor, node: Node) -> None:
+    kept = cut.kept(node.inputs[0], 1)
+    count = node.int_attr("num_groups", 1)
+    if not kept.all():
+        edit.set_attribute(node, "num_groups", int(kept.sum()) * count // len(kept))
+
+
+def _shared_vectors(cut: Cut, edit: Editor, node: Node) -> None:
+    """A vector of one number throughout that was not tied is made as long as the channels."""
+    kept = cut.kept(node.inputs[0], 1)
+    for place, tensor in enumerate(list(node.inputs)[1:3], 1):
+        if not kept.all() and not cut.touches(tensor):
+            assert isinstance(tensor, Constant)
+            edit.set_input(node, place, edit.shared(tensor.name, tensor.values[: kept.sum()]))
+
+
 def _split(cut: Cut, edit: Editor, node: Node) -> None:
     axis = node.int_attr("axis", 0) % cut.space.rank(node.inputs[0])
     sizes = [int(cut.kept(part, axis).sum()) for part in node.outputs]
@@ -121,34 +205,34 @@ def _split(cut: Cut, edit: Editor, node: Node) -> None:
 
 def _slice(cut: Cut, edit: Editor, node: Node) -> None:
     x = node.inputs[0]
-    picked = slices(node, cut.space.rank(x))
-    if picked is None:
+    picked = slices(cut.space, node)
+    if picked is None or all(cut.kept(x, axis).all() for axis in picked):
         return
     bounds = []
     for axis, window in picked.items():
         kept = cut.kept(x, axis)
+        if window is None:  # stored for another axis than this one, or none would be cut
+            return
         if kept.all():
             bounds.append((window.start, window.stop if window.stop is not None else -(2**31)))
             continue
         start, stop, _ = window.indices(len(kept))
         bounds.append((int(kept[:start].sum()), int(kept[: max(start, stop)].sum())))
     starts, ends = [b[0] for b in bounds], [b[1] for b in bounds]
-    if all(cut.kept(x, axis).all() for axis in picked):
-        return
     if len(node.inputs) == 1:
         edit.set_attribute(node, "starts", starts)
         edit.set_attribute(node, "ends", ends)
         return
     for place, values in ((1, starts), (2, ends)):
         stored = query.constant(node, place)
-        assert stored is not None
-        edit.set_values(node, place, np.array(values, stored.dtype))
+        dtype = np.dtype(np.int64) if stored is None else stored.dtype
+        edit.set_input(node, place, edit.constant(f"{node.name}_bound", np.array(values, dtype)))
 
 
 def _pad(cut: Cut, edit: Editor, node: Node) -> None:
     y = node.outputs[0]
     rank = cut.space.rank(y)
-    amounts = pads(node, rank)
+    amounts = pads(cut.space, node)
     if amounts is None:
         return
     before, behind = (list(side) for side in amounts)
@@ -196,6 +280,8 @@ _REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(["Conv", "ConvTranspose"], _groups),
     **dict.fromkeys(["LSTM", "GRU", "RNN"], _hidden_size),
     **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], _zero_points),
+    "GroupNormalization": _normalized_groups,
+    "InstanceNormalization": _shared_vectors,
     "Pad": _pad,
     "Slice": _slice,
     "Split": _split,

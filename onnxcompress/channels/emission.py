@@ -13,7 +13,7 @@ import onnx
 
 from onnxcompress.channels.functions import FUNCTIONS, OMITTED, absorbing
 from onnxcompress.channels.movement import pads
-from onnxcompress.channels.products import GATES
+from onnxcompress.channels.products import GATES, einsum_letters
 from onnxcompress.channels.space import Axis, Space
 from onnxcompress.ir import query
 from onnxcompress.ir.model import Constant, Model, Node, Tensor
@@ -73,7 +73,7 @@ class Emissions:
         """New slots hold the value that is padded with; old ones only if it is theirs too."""
         y = node.outputs[0]
         rank = self._space.rank(y)
-        amounts, value = pads(node, rank), _pad_value(node)
+        amounts, value = pads(self._space, node), _pad_value(node)
         for axis in range(rank):
             slots = self._space.axis(y, axis)
             if amounts is None:
@@ -190,6 +190,19 @@ def _matmul(emissions: Emissions, space: Space, node: Node) -> None:
         emissions.values[axis.slots] = np.where(silent, 0.0, UNKNOWN)
 
 
+def _einsum(emissions: Emissions, space: Space, node: Node) -> None:
+    """What is zero in either factor, along any axis of the result, is zero."""
+    letters = einsum_letters(space, node)
+    if letters is None:
+        return
+    for axis, letter in zip(space.axes_of(node.outputs[0]), letters[2], strict=True):
+        silent = np.zeros(axis.length, bool)
+        for tensor, own in zip(node.inputs, letters[:2], strict=True):
+            if letter in own:
+                silent |= emissions.at(tensor, own.index(letter)) == 0
+        emissions.values[axis.slots] = np.where(silent, 0.0, UNKNOWN)
+
+
 def _batchnorm(emissions: Emissions, space: Space, node: Node) -> None:
     held = emissions.at(node.inputs[0], 1)
     scale, bias, mean, variance = (emissions.at(tensor, 0) for tensor in list(node.inputs)[1:5])
@@ -206,6 +219,17 @@ def _instance_norm(emissions: Emissions, space: Space, node: Node) -> None:
     )
     silent = (scale == 0) | np.isfinite(held)
     emissions.values[space.axis(node.outputs[0], 1)] = np.where(silent, bias, UNKNOWN)
+
+
+def _group_norm(emissions: Emissions, space: Space, node: Node) -> None:
+    """As of an instance, where all channels of a group hold the same."""
+    held = emissions.at(node.inputs[0], 1).reshape(node.int_attr("num_groups", 1), -1)
+    constant = np.isfinite(held) & (held == held[:, :1]).all(axis=1, keepdims=True)
+    scale, bias = (
+        emissions.at(tensor, 0).reshape(len(held), -1) for tensor in list(node.inputs)[1:3]
+    )
+    result = np.where((scale == 0) | constant, bias, UNKNOWN)
+    emissions.values[space.axis(node.outputs[0], 1)] = result.reshape(-1)
 
 
 def _pool(emissions: Emissions, space: Space, node: Node) -> None:
@@ -295,7 +319,9 @@ _RULES: Mapping[str, Rule] = {
     **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], _quantization),
     "BatchNormalization": _batchnorm,
     "ConstantOfShape": _filled,
+    "Einsum": _einsum,
     "Gemm": _gemm,
+    "GroupNormalization": _group_norm,
     "InstanceNormalization": _instance_norm,
     "MatMul": _matmul,
 }

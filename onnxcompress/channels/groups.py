@@ -13,13 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxcompress.channels.reshape import Choices, tie_reshape
-from onnxcompress.channels.shape_source import (
-    Measured,
-    Stored,
-    lengths_used,
-    shape_input,
-    trace,
-)
+from onnxcompress.channels.shape_source import shape_input, trace
 from onnxcompress.channels.space import Axis, Space
 from onnxcompress.channels.table import RESHAPING, SHAPE_ONLY, TIES
 from onnxcompress.ir import query
@@ -121,10 +115,23 @@ def find_groups(model: Model, context: Context) -> Groups:
         _tie(space, model, choices)
         labels = space.components()
         reasons = space.fixed(labels)
-        fixed = np.isin(labels, np.fromiter(reasons, np.int64, len(reasons)))
-        if not choices.advance(labels, fixed):
+        if not choices.advance(labels, _stuck(space, labels), _stuck(space)):
             break
     return _grouped(space, labels, reasons)
+
+
+def _stuck(space: Space, labels: np.ndarray | None = None) -> np.ndarray:
+    """Which slots are fixed, or tied to one that is all there is of an axis.
+
+    Args:
+        space: of the model.
+        labels: the components; by default those that hold whatever is chosen.
+    """
+    chosen = labels is not None
+    labels = space.components(chosen=False) if labels is None else labels
+    alone = [axis.start for axis in space.axes if axis.length == 1]
+    lost = [*space.fixed(labels, chosen=chosen), *labels[alone].tolist()]
+    return np.isin(labels, np.array(lost, np.int64))
 
 
 def _tie(space: Space, model: Model, choices: Choices) -> None:
@@ -141,15 +148,11 @@ def _tie(space: Space, model: Model, choices: Choices) -> None:
     for tensor in model.graph.outputs:
         space.fix_tensor(tensor, f"{tensor.name!r} is an output of the model")
     for node in model.graph.nodes:
-        _tie_node(space, model, node, choices)
+        _tie_node(space, node, choices)
 
 
-def _tie_node(space: Space, model: Model, node: Node, choices: Choices) -> None:
+def _tie_node(space: Space, node: Node, choices: Choices) -> None:
     if node.op == "Shape" and node.domain in STANDARD:
-        x = node.inputs[0]
-        if space.knows(x):
-            for axis in lengths_used(model, node, space.rank(x)):
-                space.fix(space.axis(x, axis), f"its length is computed with, by {node.name!r}")
         return
     known = all(space.knows(t) for t in _shaped(node))
     rule = TIES.get(node.op)
@@ -164,27 +167,20 @@ def _tie_node(space: Space, model: Model, node: Node, choices: Choices) -> None:
     if node.domain not in STANDARD or not known:
         space.fix_all(node, f"{node.op} {node.name!r} is not followed")
     elif (place := shape_input(node)) is not None:
-        _tie_shape(space, node, place)
+        _fix_unclear(space, node, place)
 
 
 def _shaped(node: Node) -> list[Tensor]:
     return [t for t in [*node.inputs, *node.outputs] if not query.is_omitted(t)]
 
 
-def _tie_shape(space: Space, node: Node, place: int) -> None:
-    """Ties axes to the ones whose length they take; those of unclear length are fixed."""
+def _fix_unclear(space: Space, node: Node, place: int) -> None:
+    """Fixes axes whose length is computed from more than shapes."""
+    if space.numbers(node.inputs[place]) is not None:
+        return
     for axis in space.axes_of(node.outputs[0]):
-        if axis.length == 1:
-            continue
-        source = trace(space, node, place, axis.axis)
-        if isinstance(source, Measured):
-            measured = space.axis(source.tensor, source.axis)
-            if len(measured) == axis.length:
-                space.tie(measured, axis.slots)
-                continue
-        elif isinstance(source, Stored):
-            continue
-        space.fix(axis.slots, f"its length is computed for {node.op} {node.name!r}")
+        if axis.length > 1 and trace(space, node, place, axis.axis) is None:
+            space.fix(axis.slots, f"its length is computed for {node.op} {node.name!r}")
 
 
 def _grouped(space: Space, labels: np.ndarray, reasons: Mapping[int, int]) -> Groups:

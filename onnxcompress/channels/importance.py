@@ -10,10 +10,12 @@ import numpy as np
 from onnxcompress.channels.groups import Group, Groups
 from onnxcompress.channels.readers import products_of, readers_of
 from onnxcompress.channels.space import Axis
+from onnxcompress.distillation.plan import GradientsOf
 from onnxcompress.ir import query
 from onnxcompress.ir.model import Constant, Model
 from onnxcompress.masking.given import GivenImportances
 from onnxcompress.masking.ranking import rank
+from onnxcompress.masking.slopes import CHANGES, changes_of_sums, why_no_gradient
 from onnxcompress.masking.views import from_view
 from onnxcompress.masking.weights import PrunableWeight
 from onnxcompress.pass_base import Context
@@ -52,6 +54,7 @@ def removals(
     *,
     seed: int = 0,
     given: GivenImportances | None = None,
+    gradients_of: GradientsOf = GradientsOf.OUTPUTS,
     weights: Sequence[PrunableWeight],
     steps: Mapping[Group, int],
 ) -> Mapping[Group, Removal]:
@@ -69,6 +72,7 @@ def removals(
         refuse: records groups without a score.
         seed: of the choice by random.
         given: the user's importances.
+        gradients_of: what gradients are taken of, for criteria that go by them.
         weights: what the model stores, for criteria that judge single weights.
         steps: units that go at once, by group.
     """
@@ -82,12 +86,19 @@ def removals(
         return _each(groups.groups, lambda group: _batchnorm(groups, group), refuse)
     if criterion is Criterion.GEOMETRIC_MEDIAN:
         return _each(groups.groups, lambda group: _geometric(groups, group), refuse)
-    slots = _by_weight(criterion, model, groups, context, weights, given)
+    if criterion in CHANGES:
+        scores = _by_change(criterion, model, groups, context, weights, gradients_of, seed)
+        return _each(groups.groups, scores.__getitem__, refuse, comparable=True)
+    slots = _by_weight(criterion, model, groups, context, weights, given, gradients_of, seed)
     return _each(groups.groups, lambda group: _summed(slots, group), refuse)
 
 
 def _each(
-    groups: Sequence[Group], score: Callable[[Group], np.ndarray | str], refuse: Refuse
+    groups: Sequence[Group],
+    score: Callable[[Group], np.ndarray | str],
+    refuse: Refuse,
+    *,
+    comparable: bool = False,
 ) -> Mapping[Group, Removal]:
     found: dict[Group, Removal] = {}
     for group in groups:
@@ -95,7 +106,7 @@ def _each(
         if isinstance(scores, str):
             refuse(group, scores)
         else:
-            found[group] = Removal.by_score(scores)
+            found[group] = Removal.by_score(scores, comparable=comparable)
     return found
 
 
@@ -118,6 +129,8 @@ def _by_weight(
     context: Context,
     weights: Sequence[PrunableWeight],
     given: GivenImportances | None,
+    gradients_of: GradientsOf,
+    seed: int,
 ) -> np.ndarray:
     """float64 by slot: the summed importances of the weights in it; NaN where there are none."""
     space = groups.space
@@ -125,7 +138,16 @@ def _by_weight(
     tensors = {each.tensor for each in wanted}
     concerned = [weight for weight in weights if weight.constant in tensors]
     # A weight without an importance is no skip of its own: the others of its group may have one.
-    ranked = rank(criterion, model, concerned, context, lambda *_: None, given=given).importances
+    ranked = rank(
+        criterion,
+        model,
+        concerned,
+        context,
+        lambda *_: None,
+        seed=seed,
+        given=given,
+        gradients_of=gradients_of,
+    ).importances
     found = np.full(space.size, np.nan)
     for weight, view in ranked.items():
         values = from_view(weight.node, view, weight.constant.shape)
@@ -134,6 +156,48 @@ def _by_weight(
                 others = tuple(a for a in range(values.ndim) if a != axis.axis)
                 found[axis.slots] = values.sum(axis=others, dtype=np.float64)
     return found
+
+
+def _by_change(
+    criterion: Criterion,
+    model: Model,
+    groups: Groups,
+    context: Context,
+    weights: Sequence[PrunableWeight],
+    gradients_of: GradientsOf,
+    seed: int,
+) -> Mapping[Group, np.ndarray | str]:
+    """What the loss changes by, to first order, once all weights of a unit are zero."""
+    space = groups.space
+    wanted = {axis for group in groups.groups for axis in group.axes}
+    axes = {
+        weight.constant: [axis for axis in space.axes_of(weight.constant) if axis in wanted]
+        for weight in weights
+        if space.knows(weight.constant) and why_no_gradient(weight) is None
+    }
+    axes = {constant: own for constant, own in axes.items() if own}
+    has_weight = np.zeros(space.size, bool)
+    for own in axes.values():
+        for axis in own:
+            has_weight[axis.slots] = True
+
+    def summed(products: Mapping[Constant, np.ndarray]) -> np.ndarray:
+        slots = np.zeros(space.size)
+        for constant, values in products.items():
+            for axis in axes[constant]:
+                others = tuple(each for each in range(values.ndim) if each != axis.axis)
+                slots[axis.slots] += values.sum(axis=others, dtype=np.float64)
+        return np.concatenate([slots[group.units].sum(axis=1) for group in groups.groups])
+
+    if not axes:
+        return dict.fromkeys(groups.groups, "none of its weights has a gradient")
+    total = changes_of_sums(criterion, model, list(axes), summed, context, gradients_of, seed)
+    ends = np.cumsum([len(group) for group in groups.groups])
+    parts = np.split(total, ends[:-1])
+    return {
+        group: part if has_weight[group.units].any() else "none of its weights has a gradient"
+        for group, part in zip(groups.groups, parts, strict=True)
+    }
 
 
 def _by_product(

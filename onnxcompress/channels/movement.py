@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxcompress.channels.numbers import windows
 from onnxcompress.channels.pointwise import tie_aligned
 from onnxcompress.channels.space import Space
 from onnxcompress.ir import query
-from onnxcompress.ir.model import Node, Tensor
+from onnxcompress.ir.model import Constant, Node, Tensor
 
 
 def tie_transpose(space: Space, node: Node) -> None:
@@ -52,17 +53,17 @@ def tie_split(space: Space, node: Node) -> None:
 
 
 def tie_slice(space: Space, node: Node) -> None:
-    """Slice: along an axis that is cut, the slots picked; only where the cut is stored."""
+    """Slice: along an axis that is cut, the slots picked; only where it is known which."""
     x, y = node.inputs[0], node.outputs[0]
-    picked = slices(node, space.rank(x))
+    picked = slices(space, node)
     for axis in range(space.rank(x)):
         source, target = space.axis(x, axis), space.axis(y, axis)
-        if picked is not None and axis in picked:
-            kept = source[picked[axis]]
-            if len(kept) == len(target) and picked[axis].step == 1:
+        if picked is not None and (window := picked.get(axis)) is not None:
+            kept = source[window]
+            if len(kept) == len(target) and window.step == 1:
                 space.move(node, kept, target)
                 continue
-        elif len(source) == len(target) and picked is not None:
+        elif len(source) == len(target) and picked is not None and axis not in picked:
             space.move(node, source, target)
             continue
         reason = f"{node.name!r} slices it, in steps or where a computed number says"
@@ -70,35 +71,39 @@ def tie_slice(space: Space, node: Node) -> None:
         space.fix(target, reason)
 
 
-def slices(node: Node, rank: int) -> dict[int, slice] | None:
-    """What a Slice takes of each axis that it names; None if that is not stored."""
-    starts: Sequence[int]
-    ends: Sequence[int]
-    axes: Sequence[int]
+def slices(space: Space, node: Node) -> dict[int, slice | None] | None:
+    """What a Slice takes of each axis that it names; None where that depends on other lengths.
+
+    A bound that is computed from the length of the very axis (the half of it, say) is known, as
+    is what it has to become once slots of that axis are cut.
+
+    Returns:
+        By axis; None if it is not even known which axes are sliced.
+    """
+    x = node.inputs[0]
+    rank = space.rank(x)
     if len(node.inputs) == 1:
-        starts, ends = node.ints_attr("starts"), node.ints_attr("ends")
-        axes = node.ints_attr("axes", range(len(starts)))
-        steps: Sequence[int] = (1,) * len(starts)
-    else:
-        stored = [
-            constant.values.reshape(-1).tolist()
-            if (constant := query.constant(node, index)) is not None
-            else None
-            for index in range(1, 5)
-        ]
-        if stored[0] is None or stored[1] is None:
-            return None
-        if any(query.has_input(node, i) and stored[i - 1] is None for i in (3, 4)):
-            return None
-        starts, ends = stored[0], stored[1]
-        axes = stored[2] or range(len(starts))
-        steps = stored[3] or (1,) * len(starts)
-    found = {}
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        # A negative end behind a negative step means "before the first".
-        last = None if step < 0 and end < -(2**30) else end
-        found[axis % rank] = slice(start, last, step)
-    return found
+        return dict(windows(node, (), rank))
+    bounds = [_bound(space, node, place) for place in range(1, len(node.inputs))]
+    for place, bound in enumerate(bounds):
+        if bound is None and query.has_input(node, place + 1):
+            axes = bounds[2] if len(bounds) > 2 and place < 2 else None
+            return None if axes is None else dict.fromkeys((axes % rank).tolist())
+    found: dict[int, slice | None] = dict(windows(node, bounds, rank))
+    computed = [each for each in list(node.inputs)[1:3] if not isinstance(each, Constant)]
+    own = space.axes_of(x)[next(iter(found))] if len(found) == 1 else None
+    # All bounds are rewritten if one is, so each of them has to be known.
+    if all(space.is_steady(tensor, own) for tensor in computed):
+        return found
+    return dict.fromkeys(found)
+
+
+def _bound(space: Space, node: Node, place: int) -> np.ndarray | None:
+    """Starts, ends, axes or steps of a Slice; None if omitted or unknown."""
+    if not query.has_input(node, place):
+        return None
+    tensor = node.inputs[place]
+    return space.numbers(tensor) if place < 3 else space.steady_numbers(tensor)
 
 
 def tie_gather(space: Space, node: Node) -> None:
@@ -120,7 +125,7 @@ def tie_gather(space: Space, node: Node) -> None:
 def tie_pad(space: Space, node: Node) -> None:
     """Pad by a constant: slots are added before and behind; other modes mix an axis."""
     x, y = node.inputs[0], node.outputs[0]
-    before = pads(node, space.rank(x))
+    before = pads(space, node)
     for axis in range(space.rank(x)):
         source, target = space.axis(x, axis), space.axis(y, axis)
         if len(source) == len(target):
@@ -137,15 +142,16 @@ def tie_pad(space: Space, node: Node) -> None:
             space.fix(target, f"{node.name!r} pads it")
 
 
-def pads(node: Node, rank: int) -> tuple[list[int], list[int]] | None:
-    """What a Pad adds before and behind each axis; None if that is not stored."""
+def pads(space: Space, node: Node) -> tuple[list[int], list[int]] | None:
+    """What a Pad adds before and behind each axis; None if lengths of other axes tell."""
+    rank = space.rank(node.inputs[0])
     if len(node.inputs) == 1:
         amounts = list(node.ints_attr("pads"))
     else:
-        stored = query.constant(node, 1)
-        if stored is None:
+        told = space.steady_numbers(node.inputs[1])
+        if told is None:
             return None
-        amounts = stored.values.tolist()
+        amounts = told.tolist()
     if query.has_input(node, 3):
         axes = query.constant(node, 3)
         if axes is None:
@@ -180,6 +186,8 @@ def tie_positions(space: Space, node: Node) -> None:
                 space.fix(source, f"{node.name!r} resizes it")
     for own in [*space.axes_of(x)[2:], *space.axes_of(y)[2:]]:
         space.fix(own.slots, f"{node.name!r} slides over it")
+    for axis in node.ints_attr("axes"):
+        space.fix(space.axis(x, axis), f"{node.name!r} resizes it")
 
 
 def tie_depth_to_space(space: Space, node: Node) -> None:
@@ -245,10 +253,10 @@ def _reduced(space: Space, node: Node, x: Tensor) -> set[int] | None:
         return {node.int_attr("axis", 0) % rank}
     axes: Sequence[int] = node.ints_attr("axes")
     if query.has_input(node, 1):
-        stored = query.constant(node, 1)
-        if stored is None:
+        told = space.steady_numbers(node.inputs[1])
+        if told is None:
             return None
-        axes = stored.values.reshape(-1).tolist()
+        axes = told.reshape(-1).tolist()
     if not axes:
         return set() if node.int_attr("noop_with_empty_axes", 0) else set(range(rank))
     return {axis % rank for axis in axes}

@@ -1,14 +1,15 @@
 """How operators with weights tie what they read and write.
 
-Source: ONNX Conv (opset 1-22), ConvTranspose (1-22), Gemm (7-13), MatMul (1-13),
-BatchNormalization (9-15), InstanceNormalization (6-22), LSTM, GRU and RNN (7-22).
+Source: ONNX Conv (opset 1-22), ConvTranspose (1-22), Gemm (7-13), MatMul (1-13), Einsum (12),
+BatchNormalization (9-15), InstanceNormalization (6-22), GroupNormalization (18-21), LSTM, GRU and
+RNN (7-22).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from onnxcompress.channels.pointwise import tie_aligned
+from onnxcompress.channels.pointwise import is_uniform, tie_aligned
 from onnxcompress.channels.space import Space
 from onnxcompress.ir import query
 from onnxcompress.ir.model import Node, Tensor
@@ -96,6 +97,50 @@ def tie_matmul(space: Space, node: Node) -> None:
                 space.weigh(factor, own.axis)
 
 
+def tie_einsum(space: Space, node: Node) -> None:
+    """Einsum of two tensors: axes of one letter go together, those not in the result are summed."""
+    letters = einsum_letters(space, node)
+    if letters is None:
+        space.fix_all(
+            node, f"Einsum {node.name!r} is no product of two tensors, or repeats an axis"
+        )
+        return
+    first, second, result = letters
+    a, b = node.inputs
+    for tensor, own in ((a, first), (b, second)):
+        for axis, letter in enumerate(own):
+            slots = space.axis(tensor, axis)
+            if letter in result:
+                written = space.axis(node.outputs[0], result.index(letter))
+                if len(written) == len(slots):  # else it is 1 and broadcast
+                    space.tie(slots, written)
+            elif letter not in first or letter not in second:
+                space.fix(slots, f"Einsum {node.name!r} sums over it")
+            if space.is_stored(tensor):
+                space.weigh(tensor, axis)
+    for letter in set(first) & set(second) - set(result):
+        pair = space.axis(a, first.index(letter)), space.axis(b, second.index(letter))
+        if len(pair[0]) == len(pair[1]):
+            space.multiply(node, *pair)
+        else:
+            for slots in pair:
+                space.fix(slots, f"Einsum {node.name!r} broadcasts it")
+
+
+def einsum_letters(space: Space, node: Node) -> tuple[str, str, str] | None:
+    """The letters of both inputs and of the result; None if it is not as plain as that."""
+    equation = node.text_attr("equation", "").replace(" ", "")
+    inputs, arrow, result = equation.partition("->")
+    first, comma, second = inputs.partition(",")
+    parts = first, second, result
+    plain = all(len(set(part)) == len(part) and "." not in part for part in parts)
+    tensors = [*node.inputs, *node.outputs]
+    if not (arrow and comma and plain and "," not in second and len(tensors) == 3):
+        return None
+    fits = all(space.rank(t) == len(part) for t, part in zip(tensors, parts, strict=True))
+    return parts if fits else None
+
+
 def tie_batchnorm(space: Space, node: Node) -> None:
     """BatchNormalization: four numbers for each channel."""
     x, y = node.inputs[0], node.outputs[0]
@@ -107,11 +152,35 @@ def tie_batchnorm(space: Space, node: Node) -> None:
 
 
 def tie_instance_norm(space: Space, node: Node) -> None:
-    """InstanceNormalization: statistics of each channel by itself."""
+    """InstanceNormalization: statistics of each channel by itself.
+
+    A group normalization that was taken apart has a scale of ones and a bias of zeros, which
+    exporters share between nodes that have nothing else in common.
+    """
     x, y = node.inputs[0], node.outputs[0]
     tie_aligned(space, x, y)
     for vector in list(node.inputs)[1:3]:
+        readers = query.consumers(vector)
+        if is_uniform(vector) and len(readers) > 1 and {each.op for each in readers} == {node.op}:
+            continue
         space.tie(space.axis(x, 1), space.axis(vector, 0))
+        space.weigh(vector, 0)
+    for axis in space.axes_of(x)[2:]:
+        space.fix(axis.slots, f"{node.name!r} takes statistics over it")
+
+
+def tie_group_norm(space: Space, node: Node) -> None:
+    """GroupNormalization: statistics of each group, so that only whole groups can go.
+
+    Scale and bias hold a number for each channel, or for each group before opset 21.
+    """
+    x, y = node.inputs[0], node.outputs[0]
+    tie_aligned(space, x, y)
+    channels = space.axis(x, 1).reshape(node.int_attr("num_groups", 1), -1)
+    space.tie(np.repeat(channels[:, 0], channels.shape[1]), channels)
+    for vector in list(node.inputs)[1:3]:
+        numbers = space.axis(vector, 0)
+        space.tie(channels if len(numbers) == channels.size else channels[:, 0], numbers)
         space.weigh(vector, 0)
     for axis in space.axes_of(x)[2:]:
         space.fix(axis.slots, f"{node.name!r} takes statistics over it")

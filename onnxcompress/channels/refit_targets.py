@@ -266,6 +266,8 @@ def _stores_the_same(node: Node, reference: Node) -> bool:
             if isinstance(left, Constant) != isinstance(right, Constant):
                 return False
             if not isinstance(left, Constant) or not isinstance(right, Constant):
+                if left.name != right.name:  # a block before it was left out
+                    return False
                 continue
             if left.stored is not right.stored and not np.array_equal(left.values, right.values):
                 return False

@@ -40,7 +40,7 @@ class Ranking:
 
     Attributes:
         group: the group.
-        removal: in which order they go, and at what cost.
+        removal: in which order they go, and at what cost; units that it does not name stay.
         step: units that go at once.
         saving: what cutting one unit saves of the model, as a share; for a global scope.
     """
@@ -70,7 +70,7 @@ def in_order(rankings: Sequence[Ranking], scope: Scope) -> Iterator[Chunk]:
 
     def push(number: int, start: int) -> None:
         ranking = rankings[number]
-        end = _end(len(ranking.group), start, ranking.step)
+        end = _end(ranking, start)
         if end is None:
             return
         priority = end / len(ranking.group)
@@ -84,30 +84,60 @@ def in_order(rankings: Sequence[Ranking], scope: Scope) -> Iterator[Chunk]:
     while waiting:
         _, number, start = heapq.heappop(waiting)
         ranking = rankings[number]
-        end = _end(len(ranking.group), start, ranking.step)
+        end = _end(ranking, start)
         assert end is not None
         units = ranking.removal.order[start:end]
         yield Chunk(ranking.group, units, end / len(ranking.group))
         push(number, end)
 
 
-def _end(count: int, start: int, step: int) -> int | None:
-    """Where a chunk ends so that what stays is a multiple of `step`; None if nothing would stay."""
+def _end(ranking: Ranking, start: int) -> int | None:
+    """Where a chunk ends so that what stays is a multiple of the step; None if nothing would stay.
+
+    Where only some units may go, the last chunk ends with them.
+    """
+    count, most = len(ranking.group), len(ranking.removal.order)
     left = count - start
-    end = start + (left % step or step)
-    return end if end < count else None
+    end = min(start + (left % ranking.step or ranking.step), most)
+    return end if start < end < count else None
 
 
-def without(chunks: Sequence[Chunk], size: int) -> np.ndarray:
-    """Bool by slot: what stays once chunks are gone."""
-    left = np.ones(size, bool)
+def without(chunks: Sequence[Chunk], start: np.ndarray) -> np.ndarray:
+    """Bool by slot: what stays once chunks are gone.
+
+    Args:
+        chunks: go.
+        start: bool by slot, what was there before; left as it is.
+    """
+    left = start.copy()
     for chunk in chunks:
         left[chunk.group.units[chunk.units]] = False
     return left
 
 
+def fewest(
+    chunks: Sequence[Chunk], start: np.ndarray, limit: float, cost: Callable[[np.ndarray], float]
+) -> int:
+    """How many chunks have to go to get down to a cost, by bisection; all, if that is not enough.
+
+    Args:
+        chunks: in the order in which they go.
+        start: bool by slot, what was there before.
+        limit: the cost to get down to.
+        cost: of what stays, bool by slot; asked as few times as can be.
+    """
+    low, high = 0, len(chunks)
+    while low < high:
+        middle = (low + high) // 2
+        if cost(without(chunks[:middle], start)) <= limit:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
 def down_to(
-    chunks: Sequence[Chunk], size: int, limit: float, cost: Callable[[np.ndarray], float]
+    chunks: Sequence[Chunk], start: np.ndarray, limit: float, cost: Callable[[np.ndarray], float]
 ) -> np.ndarray:
     """What stays if as few chunks go as are needed for a cost.
 
@@ -116,27 +146,21 @@ def down_to(
 
     Args:
         chunks: in the order in which they go.
-        size: slots.
+        start: bool by slot, what was there before.
         limit: the cost to get down to; if all chunks are too few, all of them go.
         cost: of what stays, bool by slot.
 
     Returns:
         Bool by slot.
     """
-    low, high = 0, len(chunks)
-    while low < high:
-        middle = (low + high) // 2
-        if cost(without(chunks[:middle], size)) <= limit:
-            high = middle
-        else:
-            low = middle + 1
+    low = fewest(chunks, start, limit, cost)
     gone = list(chunks[: max(low - 1, 0)])
-    best, best_cost = without(chunks[:low], size), 0.0
+    best, best_cost = without(chunks[:low], start), 0.0
     left_out: set[Group] = set()
     for chunk in chunks[len(gone) :]:
         if chunk.group in left_out:
             continue
-        kept = without([*gone, chunk], size)
+        kept = without([*gone, chunk], start)
         now = cost(kept)
         if now > limit:
             gone.append(chunk)

@@ -1,18 +1,20 @@
 """Where the numbers of a computed shape come from.
 
 A Reshape to [batch, 12, 64] is often a Concat of a measured length and stored ones. Once channels
-are cut, stored numbers have to be rewritten, and measured ones follow by themselves.
+are cut, stored numbers have to be rewritten, and measured ones follow by themselves. What is
+computed from lengths that change (a head's size as width / heads) is left to be computed from the
+lengths as they were, and the result is rewritten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
-from onnxcompress.channels.movement import slices
+from onnxcompress.channels.numbers import windows
 from onnxcompress.channels.space import Space
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
@@ -36,8 +38,9 @@ class Stored:
 
 @dataclass(frozen=True)
 class Measured:
-    """The length of an axis, taken as the model runs."""
+    """The length of an axis, taken by a Shape node as the model runs."""
 
+    node: Node
     tensor: Tensor
     axis: int
 
@@ -45,6 +48,8 @@ class Measured:
 def shape_input(node: Node) -> int | None:
     """The input that gives the shape of the result; None if there is none."""
     place = _SHAPE_INPUTS.get(node.op)
+    if "axes" in node.attrs:  # a Resize of some axes alone
+        return None
     return place if place is not None and query.has_input(node, place) else None
 
 
@@ -133,7 +138,7 @@ def _of_shape(space: Space, node: Node, index: int) -> Measured | None:
         if not space.knows(x):
             return None
         start = node.int_attr("start", 0)
-        return Measured(x, (start if start >= 0 else start + space.rank(x)) + index)
+        return Measured(node, x, (start if start >= 0 else start + space.rank(x)) + index)
     source = query.producer_of(node.inputs[0], "Shape") if node.inputs else None
     if source is None:
         return None
@@ -144,7 +149,7 @@ def _of_shape(space: Space, node: Node, index: int) -> Measured | None:
     picked = picks(node, count)
     if picked is None or index >= len(picked):
         return None
-    return Measured(whole.tensor, whole.axis + int(picked[index]))
+    return Measured(whole.node, whole.tensor, whole.axis + int(picked[index]))
 
 
 def picks(node: Node, count: int) -> np.ndarray | None:
@@ -152,29 +157,42 @@ def picks(node: Node, count: int) -> np.ndarray | None:
     numbers: np.ndarray = np.arange(count)
     if node.op == "Gather" and (stored := query.constant(node, 1)) is not None:
         return np.asarray(numbers[stored.values.reshape(-1)])
-    if node.op == "Slice" and (cut := slices(node, 1)) is not None:
-        return numbers[cut.get(0, slice(None))]
+    if node.op == "Slice":
+        parts = [query.constant(node, place) for place in range(1, len(node.inputs))]
+        bounds = [None if each is None else each.values for each in parts]
+        if all(part is not None for part in parts):
+            return numbers[windows(node, bounds, 1).get(0, slice(None))]
     return None
 
 
-def lengths_used(model: Model, node: Node, rank: int) -> set[int]:
-    """Axes whose length, taken by a Shape node, decides more than the shape of another tensor."""
-    start = node.int_attr("start", 0)
-    end = node.int_attr("end", rank)
-    axes = list(range(rank))[start:end]
+def lengths_used(
+    model: Model, node: Node, rank: int, follows: Callable[[Node, int], bool]
+) -> set[int]:
+    """Axes whose length, taken by a Shape node, decides more than shapes that follow by themselves.
+
+    Args:
+        model: holds the node.
+        node: a Shape node.
+        rank: of what it reads.
+        follows: whether the shape at an input of a node is right once channels are cut.
+    """
+    axes = list(range(rank))[node.int_attr("start", 0) : node.int_attr("end", rank)]
     used: set[int] = set()
     waiting: list[tuple[Tensor, list[int]]] = [(node.outputs[0], axes)]
-    seen: set[Tensor] = set()
+    seen: set[tuple[Tensor, tuple[int, ...]]] = set()
     while waiting:
         tensor, axes = waiting.pop()
+        if (tensor, tuple(axes)) in seen:
+            continue
+        seen.add((tensor, tuple(axes)))
         if model.is_output(tensor):
             used.update(axes)
         for reader in query.consumers(tensor):
             place = shape_input(reader)
-            if place is not None and reader.inputs[place] is tensor:
+            if place is not None and reader.inputs[place] is tensor and follows(reader, place):
                 continue
             result = reader.outputs[0] if reader.outputs else None
-            if result is None or result in seen:
+            if result is None:
                 continue
             if reader.op in _PASSING or reader.op == "Concat":  # of which any may be picked later
                 waiting.append((result, axes))
@@ -183,3 +201,27 @@ def lengths_used(model: Model, node: Node, rank: int) -> set[int]:
             else:
                 used.update(axes)
     return used
+
+
+Ratio = tuple[int, int]
+"""What stays of a length, and all of it."""
+
+
+def rescale(
+    edit: Editor, tensor: Tensor, count: int, ratios: Mapping[int, Ratio], near: Node
+) -> Tensor:
+    """Numbers of which some are multiplied by ratios that leave them whole.
+
+    Args:
+        edit: takes the nodes.
+        tensor: int64 [count], what a shape says.
+        count: how many numbers there are.
+        ratios: by index.
+        near: a node of the same graph.
+    """
+    for op, part in (("Mul", 0), ("Div", 1)):
+        factors = np.ones(count, np.int64)
+        factors[list(ratios)] = [ratio[part] for ratio in ratios.values()]
+        stored = edit.shared(f"{tensor.name}_{op}", factors)
+        tensor = edit.add(op, [tensor, stored], near=near, base=tensor.name, dtype=factors.dtype)
+    return tensor

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxcompress.channels.numbers import Numbers, changed
 from onnxcompress.ir import query
 from onnxcompress.ir.model import Constant, Model, Node, Tensor
 from onnxcompress.pass_base import TensorType
@@ -69,6 +70,10 @@ class Space:
         self._axes: dict[Tensor, list[Axis]] = {}
         self._ties: list[tuple[np.ndarray, np.ndarray]] = []
         self._fixed: list[tuple[np.ndarray, int]] = []
+        self._chosen_ties: list[tuple[np.ndarray, np.ndarray]] = []
+        self._chosen_fixed: list[tuple[np.ndarray, int]] = []
+        self._numbers = Numbers(self._shapes)
+        self._altered = Numbers(self._shapes, self._altered_length)
         self.size = 0
         for tensor in _tensors(model):
             if isinstance(tensor, Constant):
@@ -96,6 +101,40 @@ class Space:
         """All axes of a known tensor."""
         return self._axes[tensor]
 
+    def numbers(self, tensor: Tensor) -> np.ndarray | None:
+        """What a tensor holds that is computed from shapes, for the one sample; None if more."""
+        return self._numbers.of(tensor)
+
+    def is_steady(self, tensor: Tensor, own: Axis | None = None) -> bool:
+        """Whether these numbers are the same whatever lengths axes have.
+
+        Args:
+            tensor: whose numbers.
+            own: an axis whose length may matter.
+        """
+        now, then = self._numbers.of(tensor), self._altered.of(tensor)
+        if now is None:
+            return False
+        if own is None or (then is not None and np.array_equal(now, then)):
+            return then is not None and np.array_equal(now, then)
+
+        def altered(x: Tensor, axis: int) -> int:
+            if (x, axis) == (own.tensor, own.axis):
+                return own.length
+            return self._altered_length(x, axis)
+
+        then = Numbers(self._shapes, altered).of(tensor)
+        return then is not None and np.array_equal(now, then)
+
+    def _altered_length(self, tensor: Tensor, axis: int) -> int:
+        """Another length for every axis that may have another one in another sample."""
+        length = self._shapes[tensor][axis]
+        return length if isinstance(tensor, Constant) else changed(length)
+
+    def steady_numbers(self, tensor: Tensor) -> np.ndarray | None:
+        """The numbers that a tensor holds whatever lengths axes have; None if they depend."""
+        return self.numbers(tensor) if self.is_steady(tensor) else None
+
     def tie(self, first: np.ndarray, second: np.ndarray) -> None:
         """Says that slots, pair by pair, go together."""
         self._ties.append((first.reshape(-1), second.reshape(-1)))
@@ -107,6 +146,16 @@ class Space:
         """
         self.tie(source, target)
         self.moves[node].append((source.reshape(-1), target.reshape(-1)))
+
+    def choose(self, node: Node, source: np.ndarray, target: np.ndarray) -> None:
+        """As `move`, where the node would allow for other pairs too."""
+        self._chosen_ties.append((source.reshape(-1), target.reshape(-1)))
+        self.moves[node].append(self._chosen_ties[-1])
+
+    def exclude(self, slots: np.ndarray, reason: str) -> None:
+        """As `fix`, of slots that go with a pair that was not chosen."""
+        self.reasons.append(reason)
+        self._chosen_fixed.append((slots.reshape(-1), len(self.reasons) - 1))
 
     def multiply(
         self, node: Node, first: np.ndarray, second: np.ndarray, *, flat: bool = True
@@ -147,26 +196,35 @@ class Space:
         Of what is made of a stored tensor (transposed, dequantized), it is that tensor.
         """
         source = _source(tensor)
+        if source is not None and source.dtype in _COUNTS:
+            return
         if source is tensor and source is not None:
             self.parameters[source, axis % self.rank(source)] = None
         elif source is not None:
             self.parameters |= {(source, own.axis): None for own in self._axes[source]}
 
-    def components(self) -> np.ndarray:
-        """int64 [size]: the lowest slot that each slot goes together with."""
+    def components(self, *, chosen: bool = True) -> np.ndarray:
+        """int64 [size]: the lowest slot that each slot goes together with.
+
+        Args:
+            chosen: whether choices count, or what holds whatever is chosen alone.
+        """
+        ties = [*self._ties, *(self._chosen_ties if chosen else ())]
         first, second = (
-            np.concatenate([np.empty(0, np.int64), *(tie[side] for tie in self._ties)])
-            for side in (0, 1)
+            np.concatenate([np.empty(0, np.int64), *(tie[side] for tie in ties)]) for side in (0, 1)
         )
         return connected(self.size, first, second)
 
-    def fixed(self, labels: np.ndarray) -> Mapping[int, int]:
-        """By component, the index in `reasons` of why it cannot go."""
-        found: dict[int, int] = {}
-        for slots, reason in self._fixed:
-            for label in np.unique(labels[slots]).tolist():
-                found.setdefault(label, reason)
-        return found
+    def fixed(self, labels: np.ndarray, *, chosen: bool = True) -> Mapping[int, int]:
+        """By component, the index in `reasons` of why it cannot go; `chosen` as for components."""
+        fixed = [*self._fixed, *(self._chosen_fixed if chosen else ())]
+        if not fixed:
+            return {}
+        why = np.repeat([reason for _, reason in fixed], [len(slots) for slots, _ in fixed])
+        found, first = np.unique(
+            labels[np.concatenate([slots for slots, _ in fixed])], return_index=True
+        )
+        return dict(zip(found.tolist(), why[first].tolist(), strict=True))
 
     def _number(self, tensor: Tensor, shape: Sequence[int]) -> None:
         self._shapes[tensor] = tuple(shape)
@@ -202,6 +260,10 @@ def connected(size: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 _REWRITING = frozenset({"Cast", "DequantizeLinear", "Identity", "Reshape", "Transpose"})
 """Operators that make of a stored tensor, their first input, one that stands for it."""
+
+
+_COUNTS = (np.dtype(np.int64), np.dtype(np.bool_))
+"""Types that lengths, indices and conditions are stored in, but no weights."""
 
 
 def _source(tensor: Tensor) -> Constant | None:

@@ -10,10 +10,12 @@ from enum import Enum
 
 import numpy as np
 
+from onnxcompress.distillation.plan import GradientsOf
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Model
 from onnxcompress.masking.correction import Compensated, compensate
 from onnxcompress.masking.given import GivenImportances
+from onnxcompress.masking.slopes import GRADIENT_CRITERIA, slopes, why_no_gradient
 from onnxcompress.masking.watched import input_rms, why_not_watched
 from onnxcompress.masking.weights import PrunableWeight
 from onnxcompress.pass_base import Context
@@ -87,6 +89,7 @@ def rank(
     *,
     seed: int = 0,
     given: GivenImportances | None = None,
+    gradients_of: GradientsOf = GradientsOf.OUTPUTS,
 ) -> Ranked:
     """How much each single weight matters.
 
@@ -98,15 +101,19 @@ def rank(
         skip: told of each weight that cannot be ranked, and why; it is left out.
         seed: of random choices; every weight has its own.
         given: the user's importances, for the criterion of that name.
+        gradients_of: what gradients are taken of, for criteria that go by them.
     """
     outermost = set(model.graph.nodes)
     fit: list[PrunableWeight] = []
     for weight in weights:
         reason = why_not_watched(weight, outermost) if criterion in _WATCHED else None
+        if criterion in GRADIENT_CRITERIA:
+            reason = why_no_gradient(weight)
         if reason is None:
             fit.append(weight)
         else:
-            skip(weight, f"{criterion.value} needs its inputs: {reason}")
+            what = "gradients" if criterion in GRADIENT_CRITERIA else "inputs"
+            skip(weight, f"{criterion.value} needs its {what}: {reason}")
     compensated = Compensated()
     facts: dict[PrunableWeight, Facts] = {}
     if criterion is Criterion.WANDA:
@@ -116,6 +123,9 @@ def rank(
     elif criterion is Criterion.SECOND_ORDER:
         compensated = compensate(model, fit, context, skip)
         facts = {weight: Facts(costs=costs) for weight, costs in compensated.costs.items()}
+    elif criterion in GRADIENT_CRITERIA:
+        found_slopes = slopes(criterion, model, fit, context, gradients_of, seed)
+        facts = {weight: Facts(slopes=each) for weight, each in found_slopes.items()}
     elif criterion is Criterion.GIVEN and given is not None:
         for weight in fit:
             numbers = given.of(weight)

@@ -1,7 +1,7 @@
 """How much each weight matters: one function of its values and of what is known about it.
 
-Weights are seen as [groups, outputs, features]: y = W x for each group. A criterion that asks for
-gradients or the like is a name, a field of `Facts` and a line in `IMPORTANCES`.
+Weights are seen as [groups, outputs, features]: y = W x for each group. A new criterion is a name,
+perhaps a field of `Facts`, and a line in `IMPORTANCES`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ class Criterion(Enum):
     GEOMETRIC_MEDIAN = "geometric-median"
     BATCHNORM = "batchnorm"
     SECOND_ORDER = "second-order"
+    GRADIENT = "gradient"
+    TAYLOR = "taylor"
+    FISHER = "fisher"
     ACTIVATION_MEAN = "activation-mean"
     NONZERO_FRACTION = "nonzero-fraction"
 
@@ -52,12 +55,15 @@ class Facts:
         input_rms: float [groups, features]: root mean square of each input, for wanda.
         costs: float [groups, features]: what a squared change of 1 costs once all other weights
             made up for it, 1 / [H^-1]_ff, for second-order; see `Compensation.costs`.
+        slopes: float32 [groups, outputs, features]: for gradient the mean magnitude of gradients g,
+            for taylor that of g w, for fisher the mean square of g w.
         given: float, not negative: one number for all or [groups, outputs, features], for given.
         seed: whole numbers, not negative, of the choice by random.
     """
 
     input_rms: np.ndarray | None = None
     costs: np.ndarray | None = None
+    slopes: np.ndarray | None = None
     given: np.ndarray | None = None
     seed: tuple[int, ...] = (0,)
 
@@ -121,6 +127,13 @@ def _second_order(weights: np.ndarray, facts: Facts) -> np.ndarray:
     return np.asarray(np.square(weights) * facts.costs[:, None, :].astype(np.float32))
 
 
+def _by_slopes(weights: np.ndarray, facts: Facts) -> np.ndarray:
+    """LeCun et al., "Optimal Brain Damage", 1989, and Molchanov et al. 2017 (arXiv 1611.06440)."""
+    del weights
+    assert facts.slopes is not None
+    return facts.slopes
+
+
 IMPORTANCES: Mapping[Criterion, Callable[[np.ndarray, Facts], np.ndarray]] = {
     Criterion.L1: _l1,
     Criterion.L2: _l2,
@@ -129,5 +142,8 @@ IMPORTANCES: Mapping[Criterion, Callable[[np.ndarray, Facts], np.ndarray]] = {
     Criterion.GIVEN: _given,
     Criterion.WANDA: _wanda,
     Criterion.SECOND_ORDER: _second_order,
+    Criterion.GRADIENT: _by_slopes,
+    Criterion.TAYLOR: _by_slopes,
+    Criterion.FISHER: _by_slopes,
 }
 """Importance of each weight: float32 [groups, outputs, features] and facts to the same shape."""

@@ -17,6 +17,10 @@ _DAMPING = 0.01
 """Share of the mean variance that is added to each input's own."""
 
 
+_DROPPED = 0.125
+"""Share of the columns of a product that may be gone before they are dropped."""
+
+
 @dataclass(frozen=True)
 class Product:
     """A product whose inputs belong to units.
@@ -49,10 +53,16 @@ class Removal:
     costs: np.ndarray
 
     @classmethod
-    def by_score(cls, scores: np.ndarray) -> Removal:
-        """The lowest score first; costs are the scores, as shares of their sum."""
+    def by_score(cls, scores: np.ndarray, *, comparable: bool = False) -> Removal:
+        """The lowest score first; costs are the scores.
+
+        Args:
+            scores: float [units], not negative.
+            comparable: with those of other units that compete; else costs are shares of their sum.
+        """
         order = np.argsort(scores, kind="stable")
-        return cls(order, scores[order] / max(float(scores.sum()), 1e-30))
+        total = 1.0 if comparable else max(float(scores.sum()), 1e-30)
+        return cls(order, scores[order] / total)
 
 
 def remove_greedily(products: Sequence[Product], at_once: int) -> Removal:
@@ -121,22 +131,28 @@ def _removal(taken: Sequence[np.ndarray], errors: Sequence[float]) -> Removal:
 
 
 class _State:
-    """A product while its inputs go."""
+    """A product while its inputs go; the columns of those that went are dropped now and then."""
 
     def __init__(self, product: Product):
         fitted = np.asarray(product.fitted, np.float64)
         variance = max(float(np.diagonal(fitted).mean()), 1e-30)
         self._product = product
-        self._weight = np.array(product.weight, np.float64)
+        self._original = np.asarray(product.weight, np.float64)
+        self._squared = 0.0
+        self._columns = np.arange(len(fitted))  # the feature of each column that is left
+        self._place = np.arange(len(fitted))  # the column of each feature that is left
+        self._went = np.zeros(len(fitted), bool)  # by column
+        self._weight = self._original.copy()
         self._inverse = np.linalg.inv(fitted + _DAMPING * variance * np.eye(len(fitted)))
+        self._held_out = np.asarray(product.held_out, np.float64)  # [columns left, features]
 
     def losses(self, units: np.ndarray) -> np.ndarray:
         """float64 [units]: tr(W_u [H^-1]_uu^-1 W_u^T), as a share."""
-        features = self._product.features[units]
+        features = self._place[self._product.features[units]]
         if features.shape[1] == 1:
             at = features[:, 0]
-            squares = np.square(self._weight[:, at]).sum(axis=0)
-            losses = squares / np.diagonal(self._inverse)[at]
+            squares = np.einsum("of,of->f", self._weight, self._weight)
+            losses = squares[at] / np.diagonal(self._inverse)[at]
         else:
             blocks = self._inverse[features[:, :, None], features[:, None, :]]
             weights = self._weight[:, features].transpose(1, 2, 0)  # [units, features, outputs]
@@ -145,21 +161,42 @@ class _State:
 
     def remove(self, units: np.ndarray, *, last: bool) -> None:
         """Lets the other inputs make up for those of some units."""
-        at = self._product.features[units].reshape(-1)
         if last:
-            self._weight[:, at] = 0.0
+            moments = np.asarray(self._product.held_out, np.float64)
+            self._squared = float(np.vdot(self._original @ moments, self._original))
             return
+        at = self._place[self._product.features[units].reshape(-1)]
         block = np.linalg.solve(self._inverse[np.ix_(at, at)], self._inverse[at])
-        self._weight -= self._weight[:, at] @ block
+        taken = self._weight[:, at].copy()
+        self._count(taken, block)
+        self._weight -= taken @ block
         self._inverse -= self._inverse[:, at] @ block
         self._weight[:, at] = 0.0
         # What is gone must not be asked again, nor leave rounding errors behind.
         self._inverse[at, :] = 0.0
         self._inverse[:, at] = 0.0
         self._inverse[at, at] = 1.0
+        self._went[at] = True
+        if np.count_nonzero(self._went) > _DROPPED * len(self._went):
+            self._drop()
 
     def error(self) -> float:
         """The error on held-out rows, as a share."""
-        change = self._weight - self._product.weight
-        squared = float(np.sum((change @ self._product.held_out) * change))
-        return squared / self._product.variance
+        return self._squared / self._product.variance
+
+    def _count(self, taken: np.ndarray, block: np.ndarray) -> None:
+        """Adds to tr(D H D^T), H of held-out rows, what moving D by -taken @ block does to it."""
+        before = -(taken.T @ self._original)
+        before[:, self._columns] += taken.T @ self._weight
+        moved = block @ self._held_out
+        both = np.vdot((taken.T @ taken) @ moved[:, self._columns], block)
+        self._squared += float(both - 2 * np.vdot(before, moved))
+
+    def _drop(self) -> None:
+        left = np.flatnonzero(~self._went)
+        self._columns = self._columns[left]
+        self._place[self._columns] = np.arange(len(left))
+        self._weight = np.ascontiguousarray(self._weight[:, left])
+        self._inverse = self._inverse[np.ix_(left, left)]
+        self._held_out = self._held_out[left]
+        self._went = np.zeros(len(left), bool)

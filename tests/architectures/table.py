@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import attention, branching, images, mobile, recurrent, residual
+from . import attention, branching, diffusion, images, mobile, recurrent, residual, windows
 from .specification import Architecture, Exporter, Input
 
 _TOKENS = Input("input_ids", ("batch", "sequence"), tokens=attention.VOCABULARY)
@@ -37,6 +37,8 @@ ARCHITECTURES: Final = (
             "instance_norm training for unknown batch size",
         ),
     ),
+    Architecture("denoiser", diffusion.denoiser),
+    Architecture("swin", windows.Swin),
     Architecture("vit", attention.vit),
     Architecture("vit-torch-attention", attention.vit_torch_attention),
     Architecture("bert", attention.Bert, (_TOKENS, _MASK)),

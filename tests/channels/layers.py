@@ -342,6 +342,73 @@ def attention(build: Builder, choose: Choices) -> None:
     build.push(y, x.channels, x.height, x.width)
 
 
+def length(build: Builder, tensor: str, axis: int) -> str:
+    """One length of a tensor, int64 [1], as the model runs."""
+    return build.node("Gather", build.node("Shape", tensor), build.shape(axis), axis=0)
+
+
+def computed_halves(build: Builder, choose: Choices) -> None:
+    """What chunk() leaves of a trace: bounds that are computed from the number of channels."""
+    x = build.now
+    if x.channels < 4:
+        return
+    one, two = build.shape(1), build.shape(2)
+    more = build.node("Add", length(build, x.name, 1), one)
+    half = build.node("Div", more, two)
+    end = build.node("Mul", half, two)
+    left = build.node("Slice", x.name, build.shape(0), half, one)
+    right = build.node("Slice", x.name, half, end, one)
+    first = (x.channels + 1) // 2
+    if choose.yes():
+        build.push(build.node("Concat", right, left, axis=1), x.channels, x.height, x.width)
+    elif 2 * first == x.channels and choose.yes():
+        y = build.node("Mul", left, build.node("Sigmoid", right))
+        build.push(y, first, x.height, x.width)
+    else:
+        build.push(right, x.channels - first, x.height, x.width)
+        build.push(left, first, x.height, x.width)
+
+
+def computed_shuffle(build: Builder, choose: Choices) -> None:
+    """A channel shuffle, or pairs of channels reduced, whose shapes are computed."""
+    x, groups = build.now, choose.pick((2, 3))
+    if x.channels % groups:
+        return
+    batch, channels, height, width = (length(build, x.name, axis) for axis in range(4))
+    each = build.node("Div", channels, build.shape(groups))
+    apart = build.node("Concat", batch, build.shape(groups), each, height, width, axis=0)
+    inner = build.node("Reshape", x.name, apart)
+    if choose.yes():
+        y = build.node("ReduceMax", inner, build.shape(1), keepdims=0)
+        build.push(y, x.channels // groups, x.height, x.width)
+    else:
+        inner = build.node("Transpose", inner, perm=[0, 2, 1, 3, 4])
+        together = build.node("Concat", batch, channels, height, width, axis=0)
+        y = build.node("Reshape", inner, together)
+        build.push(y, x.channels, x.height, x.width)
+
+
+def per_channel_count(build: Builder, choose: Choices) -> None:
+    """Divided by a number of channels or pixels that is measured."""
+    x = build.now
+    count = build.node("Cast", length(build, x.name, choose.pick((1, 2))), to=1)
+    build.push(build.node("Div", x.name, count), x.channels, x.height, x.width)
+
+
+def group_norm_taken_apart(build: Builder, choose: Choices) -> None:
+    """As exporters write it, with the shape to come back to measured."""
+    x, groups = build.now, choose.pick((2, 3, 1))
+    if x.channels % groups:
+        return
+    flat = build.node("Reshape", x.name, build.shape(0, groups, -1))
+    ones, zeros = (build.stored(np.full(groups, each, np.float32)) for each in (1, 0))
+    normal = build.node("InstanceNormalization", flat, ones, zeros)
+    back = build.node("Reshape", normal, build.node("Shape", x.name))
+    scaled = build.node("Mul", back, build.scale(x.channels, 1, 1))
+    y = build.node("Add", scaled, build.vector(x.channels, 1, 1))
+    build.push(y, x.channels, x.height, x.width)
+
+
 def recurrent(build: Builder, choose: Choices) -> None:
     """An LSTM or GRU along the rows, each row's pixels averaged."""
     x, op = build.now, choose.pick(("LSTM", "GRU"))
@@ -398,6 +465,10 @@ LAYERS: dict[str, Layer] = {
         pixel_shuffle,
         channels_last,
         attention,
+        computed_halves,
+        computed_shuffle,
+        per_channel_count,
+        group_norm_taken_apart,
         recurrent,
     )
 }

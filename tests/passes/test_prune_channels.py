@@ -1,4 +1,5 @@
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from onnxcompress.pass_base import EXCLUDED, Override
 from onnxcompress.pass_manager import PassManager
 from onnxcompress.passes import PruneChannels, StripPruned
 from onnxcompress.pruning.criteria import Criterion
+from onnxcompress.runtime.context import RuntimeContext
 
 from .support import Array, apply, model_of, normal, reasons, stored_input
 
@@ -83,6 +85,60 @@ def _cost(model: Model, target: Measure) -> int:
         positions = (16, 4, 4)
         return sum(p * int(np.prod(size)) for p, size in zip(positions, sizes, strict=True))
     return (4 if target is Measure.BYTES else 1) * model.parameters
+
+
+class _Watch(RuntimeContext):
+    """Takes for measured time what is wanted of it, so that no test hangs on a clock."""
+
+    def __init__(self, of: Callable[[Model], float]):
+        super().__init__()
+        self.of = of
+        self.times: list[float] = []
+
+    def time_ratio(self, model: Model, other: Model) -> float:
+        self.times.append(self.of(model) / self.of(other))
+        return self.times[-1]
+
+
+def _macs(model: Model) -> float:
+    return _cost(model, Measure.MACS)
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("amount", [0.25, 0.5])
+def test_measured_time_is_a_target(scope: Scope, amount: float) -> None:
+    model = _chain(32)
+    before, context = _macs(model), _Watch(_macs)
+    options = PruneChannels(amount=amount, target=Measure.LATENCY, scope=scope, multiple=1)
+    report, _ = PassManager([options, StripPruned()]).run(model, context)
+    left = _macs(model) / before
+    assert 1 - amount - 0.05 < left <= 1 - amount
+    assert left in context.times
+    assert len(context.times) <= 7  # of 62 chunks
+    told = {change.detail for change in report.changes if change.op == "graph"}
+    assert told == {f"latency x {left:.3f} once it is stripped"}
+
+
+def test_time_in_rounds_is_a_share_of_the_time_before_them() -> None:
+    context = _Watch(_macs)
+    model = _chain(32)
+    before = _macs(model)
+    for share in (0.5, 1.0):
+        options = PruneChannels(amount=0.4, target=Measure.LATENCY, multiple=1).scaled(share)
+        PassManager([options]).run(model, context)
+    PassManager([StripPruned()]).run(model, context)
+    assert 0.55 < _macs(model) / before <= 0.6
+
+
+def test_time_that_cutting_does_not_save_is_told() -> None:
+    options = PruneChannels(amount=0.3, target=Measure.LATENCY, multiple=4)
+    told = "amount=0.3 of the latency is more than can go (0.10)"
+    with pytest.raises(PassError, match=re.escape(told)):
+        PassManager([options]).run(_chain(), _Watch(lambda model: 0.9 if _widths(model) else 1.0))
+
+
+def _widths(model: Model) -> bool:
+    return stored_input(model, "first", 1).shape[0] < 8
 
 
 def test_random_is_seeded_and_differs_by_seed() -> None:

@@ -93,6 +93,28 @@ def test_one_unit_of_a_group_stays() -> None:
     assert stored_input(model, "first", 1).shape == (1, 3, 1, 1)
 
 
+def test_what_is_empty_only_once_others_went_goes_too() -> None:
+    """Filter 1 of the second reads filter 0 of the first alone, which goes for its zeros."""
+    middle = normal(4, 5, 1, 1, seed=1)
+    middle[1] = 0
+    middle[1, 0] = 1
+    model = _two_convs(
+        tail="k = Conv(h, m)  r = Sigmoid(k)",
+        v=_without(normal(5, 3, 1, 1), 0),
+        b=np.array([0, 1, 2, 3, 4], np.float32),
+        m=middle,
+        w=normal(4, 4, 3, 3, seed=2),
+    )
+    apply_exact(StripPruned(), model, IMAGE, tolerance=1e-5)
+    assert stored_input(model, "first", 1).shape == (4, 3, 1, 1)
+    assert stored_input(model, "second", 1).shape == (4, 3, 3, 3)
+    np.testing.assert_allclose(  # Sigmoid(0) = 0.5 at every place of the window
+        stored_input(model, "second", 2),
+        0.5 * normal(4, 4, 3, 3, seed=2)[:, 1].sum(axis=(1, 2)),
+        rtol=1e-5,
+    )
+
+
 def test_nothing_zero_is_told() -> None:
     model = _two_convs()
     report = apply_exact(StripPruned(), model, IMAGE, tolerance=1e-5)

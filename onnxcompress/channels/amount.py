@@ -1,0 +1,119 @@
+"""How much is to go, in whatever it is counted, and which units that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from onnxcompress.channels.costs import Costs, Measure
+from onnxcompress.channels.groups import Group, Groups
+from onnxcompress.channels.selection import (
+    Chunk,
+    Ranking,
+    Scope,
+    down_to,
+    fewest,
+    in_order,
+    without,
+)
+from onnxcompress.channels.stopwatch import Stopwatch
+from onnxcompress.ir.model import Model
+from onnxcompress.pass_base import Context
+from onnxcompress.pruning.unit_removal import Removal
+
+_SAVED: Mapping[Measure, Measure] = {
+    Measure.UNITS: Measure.PARAMETERS,
+    Measure.LATENCY: Measure.MACS,
+}
+"""What stands for a target when units of different groups are weighed against each other."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What stays.
+
+    Attributes:
+        kept: bool by slot.
+        left: what that costs, as a share of the whole model; None where units are counted.
+    """
+
+    kept: np.ndarray
+    left: float | None
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A share of a model that is to go.
+
+    Attributes:
+        share: from 0 to 1.
+        target: what it is a share of.
+        scope: what competes.
+    """
+
+    share: float
+    target: Measure
+    scope: Scope
+
+    def choose(
+        self,
+        model: Model,
+        groups: Groups,
+        found: Mapping[Group, Removal],
+        steps: Mapping[Group, int],
+        context: Context,
+        *,
+        start: np.ndarray | None = None,
+    ) -> Chosen:
+        """Takes the units that matter least, as few as the amount asks for, or all there are.
+
+        Args:
+            model: counted whole, whatever is zero in it.
+            groups: of the model.
+            found: in which order units of a group go; those not named stay.
+            steps: units that go at once, by group.
+            context: measures, where the target is time.
+            start: bool by slot; what is gone whatever is chosen is False.
+        """
+        everything = np.ones(groups.space.size, bool)
+        start = everything if start is None else start
+        rankings = self._rankings(Costs(model, groups.space), found, steps, everything)
+        chunks = list(in_order(rankings, self.scope))
+        if self.target is Measure.UNITS:
+            return Chosen(without(self._units(chunks), start), None)
+        if self.target is Measure.LATENCY:
+            timed = Stopwatch(model, context).of
+            kept = without(chunks[: fewest(chunks, start, 1 - self.share, timed)], start)
+            return Chosen(kept, timed(kept))
+        cost = partial(Costs(model, groups.space).of, self.target)
+        total = cost(everything)
+        kept = down_to(chunks, start, (1 - self.share) * total, cost)
+        return Chosen(kept, cost(kept) / total)
+
+    def _rankings(
+        self,
+        costs: Costs,
+        found: Mapping[Group, Removal],
+        steps: Mapping[Group, int],
+        everything: np.ndarray,
+    ) -> list[Ranking]:
+        measure = _SAVED.get(self.target, self.target)
+        total = costs.of(measure, everything)
+        rankings = []
+        for group, each in found.items():
+            less = everything.copy()
+            less[group.units[0]] = False
+            saving = (total - costs.of(measure, less)) / total
+            rankings.append(Ranking(group, each, steps[group], saving))
+        return rankings
+
+    def _units(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        if self.scope is Scope.GROUP:
+            return [chunk for chunk in chunks if chunk.share <= self.share + 1e-9]
+        groups = {chunk.group: len(chunk.group) for chunk in chunks}
+        allowed = self.share * sum(groups.values())
+        gone = np.cumsum([len(chunk.units) for chunk in chunks])
+        return chunks[: int(np.searchsorted(gone, allowed, side="right"))]
