@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -72,7 +72,7 @@ class Case:
     op: str
     weight: tuple[int, ...]
     sample: tuple[int, ...]
-    attributes: Mapping[str, float | int]
+    attributes: Mapping[str, Any]
     nodes: int = 1
 
 

@@ -94,6 +94,7 @@ def _compress(arguments: argparse.Namespace) -> int:
             arguments.model,
             arguments.output,
             data=arguments.data,
+            training=arguments.training,
             metric=arguments.metric,
             max_drop=arguments.max_drop,
             recipe=_recipe(arguments),
@@ -264,6 +265,9 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         metavar="{auto," + ",".join(target.value for target in Target) + "}",
         help="the processor to quantize for (default auto: this one)",
+    )
+    command.add_argument(
+        "--training", metavar="DATA", help="samples to train and calibrate on, all of --data judges"
     )
     command.add_argument(
         "--calibration", type=Path, metavar="TABLE.npz", help="keep the calibration in this file"

@@ -37,7 +37,7 @@ def test_rounds_and_resume(
     assert written["rounds"][1]["zeros"] == pytest.approx(0.9, abs=1e-3)
     parts = ("calibration_samples", "validation_samples", "evaluation_samples")
     assert sum(written["data"][part] for part in parts) == 40
-    assert "rounds tested on 15" in capsys.readouterr().out
+    assert "pruning tested on 15" in capsys.readouterr().out
 
     assert "resume it" in fails(capsys, arguments)
     assert cli.run([str(each) for each in [*arguments, "--resume"]]) == cli.DONE

@@ -42,6 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ASSETS / "digits.onnx", tmp_path / "model.onnx")
     with np.load(ASSETS / "digits.npz") as arrays:
         np.savez(tmp_path / "data.npz", **{key: arrays[key][:40] for key in arrays})
+        np.savez(tmp_path / "training.npz", **{key: arrays[key][40:140] for key in arrays})
     (tmp_path / "recipe.toml").write_text('[[pass]]\nname = "quantize-static"\n')
     monkeypatch.chdir(tmp_path)
     return tmp_path

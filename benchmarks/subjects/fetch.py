@@ -19,6 +19,7 @@ from benchmarks.subjects.subject import Sources, Split, Subject
 MODEL = "model.onnx"
 CALIBRATION = "calibration.npz"
 TEST = "test.npz"
+TRAINING = "training.npz"
 RECORD = "subject.json"
 
 
@@ -96,9 +97,13 @@ def _packages(subject: Subject, work: Path, say: Callable[[str], None]) -> dict[
 def _write(
     subject: Subject, sources: Sources, split: Split, libraries: dict[str, str], folder: Path
 ) -> dict[str, Any]:
-    """Write the two data files and the record beside the model; return the record."""
+    """Write the data files and the record beside the model; return the record."""
     np.savez(folder / CALIBRATION, allow_pickle=False, **split.calibration.arrays())
     np.savez(folder / TEST, allow_pickle=False, **split.test.arrays())
+    counts = {"calibration": len(split.calibration), "test": len(split.test)}
+    if split.training is not None:
+        np.savez(folder / TRAINING, allow_pickle=False, **split.training.arrays())
+        counts["training"] = len(split.training)
     record = {
         "name": subject.name,
         "summary": subject.summary,
@@ -106,7 +111,7 @@ def _write(
         "packages": [asdict(package) for package in subject.packages],
         "shared": {name: archive.sha256(path) for name, path in sources.shared.items()},
         "libraries": libraries,
-        "samples": {"calibration": len(split.calibration), "test": len(split.test)},
+        "samples": counts,
         "metric": {
             "name": subject.metric.name,
             "value": subject.metric.value(folder / MODEL, split.test),

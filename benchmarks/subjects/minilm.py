@@ -96,7 +96,9 @@ def _build(sources: Sources, folder: Path) -> Split:
     shutil.copyfile(package / "tokenizer.json", folder / "tokenizer.json")
     (folder / "labels.json").write_text(json.dumps(classes) + "\n", encoding="utf-8")
     chosen = random.permutation(len(test))[:_TEST]
-    return Split(calibration=calibration, test=_take(test, chosen))
+    return Split(
+        calibration=calibration, test=_take(test, chosen), training=_take(train, np.sort(rows))
+    )
 
 
 SUBJECT = Subject(

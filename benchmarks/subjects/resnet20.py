@@ -35,6 +35,7 @@ def _build(sources: Sources, folder: Path) -> Split:
     return Split(
         calibration=_samples(sources.shared[_TRAIN], _CALIBRATION_STEP),
         test=_samples(sources.shared[_TEST], 1),
+        training=_samples(sources.shared[_TRAIN], 1),
     )
 
 

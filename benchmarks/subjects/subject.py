@@ -53,16 +53,25 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The two disjoint parts of a subject's data."""
+    """The parts of a subject's data; the test part has nothing in common with the others.
+
+    Attributes:
+        calibration: a few samples.
+        test: what figures are measured on.
+        training: more samples, calibration's perhaps among them; None where there are no more.
+    """
 
     calibration: Samples
     test: Samples
+    training: Samples | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a leak: a test sample that calibration has seen makes every figure worthless."""
-        shared = self.calibration.digests() & self.test.digests()
-        if shared:
-            raise SubjectError(f"{len(shared)} samples are in both calibration and test data")
+        """Refuse a leak: a test sample that was seen before makes every figure worthless."""
+        test = self.test.digests()
+        for name, samples in (("calibration", self.calibration), ("training", self.training)):
+            shared = set() if samples is None else samples.digests() & test
+            if shared:
+                raise SubjectError(f"{len(shared)} samples are in both {name} and test data")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,8 @@ class DataReport:
         evaluation_samples: other samples, on which the candidates were judged.
         caveat: how little the samples prove, where they do; else None.
         validation_samples: others again, on which rounds of pruning were tested, if there were any.
+        training_samples: samples given to train on, calibration samples among them; none of them is
+            among the others.
     """
 
     source: str | None
@@ -52,6 +54,7 @@ class DataReport:
     evaluation_samples: int
     caveat: str | None
     validation_samples: int = 0
+    training_samples: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

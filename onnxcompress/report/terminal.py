@@ -247,10 +247,12 @@ def data_line(data: DataReport) -> Text:
     """What the numbers stand on."""
     labels = "labelled" if data.labelled else "unlabelled"
     calibrated = f", calibrated on {data.calibration_samples} others"
-    tested = f", rounds tested on {data.validation_samples}"
+    trained = f", {data.training_samples} others to train on"
+    tested = f", pruning tested on {data.validation_samples}"
     return Text(
         f"Judged on {data.evaluation_samples} {labels} samples"
         + (calibrated if data.calibration_samples else "")
+        + (trained if data.training_samples else "")
         + (tested if data.validation_samples else "")
         + (f" from {data.source}" if data.source else " that were made up"),
     )

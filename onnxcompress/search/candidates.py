@@ -24,11 +24,13 @@ from onnxcompress.passes import (
     QuantizeWeights,
     RemoveNoOps,
     RemoveUnused,
+    SmoothActivations,
     UnfuseSkipNorm,
 )
 from onnxcompress.qdq.candidates import RECURRENT_OPS
 from onnxcompress.qdq.integer_weights import WeightBits, WeightGranularity, WeightScales
 from onnxcompress.qdq.recurrent import RECURRENT_WEIGHTS
+from onnxcompress.qdq.weight_forms import WeightForm
 from onnxcompress.quantization.observers import Observer
 from onnxcompress.recipe import Recipe
 
@@ -66,6 +68,7 @@ class Traits:
         has_data: whether there are real samples to calibrate on.
         goal: what the user wants most.
         recurrent_weights: elements in stored weights of LSTM, GRU and RNN.
+        product_rows: rows that the product with the largest weight sees; None if it is not known.
     """
 
     convolution_weights: int
@@ -73,6 +76,7 @@ class Traits:
     has_data: bool
     goal: Goal
     recurrent_weights: int = 0
+    product_rows: int | None = None
 
     @property
     def has_products(self) -> bool:
@@ -128,6 +132,12 @@ def _needs_products(traits: Traits) -> str | None:
     return None if traits.has_products else "there are no MatMul, Gemm or recurrent weights"
 
 
+def _needs_mostly_products(traits: Traits) -> str | None:
+    if traits.product_weights <= traits.convolution_weights:
+        return "outliers are smoothed for MatMul and Gemm, which hold less than the convolutions"
+    return None if traits.has_data else "finding outliers needs data (--data)"
+
+
 def _needs_both(traits: Traits) -> str | None:
     if not traits.convolution_weights or not traits.has_products:
         return "needs convolutions and matrix products side by side"
@@ -138,10 +148,19 @@ def _for_size(traits: Traits) -> str | None:
     return None if traits.goal is Goal.SIZE else "saves bytes, not time (--goal size tries it)"
 
 
+def _for_size_or_few_rows(traits: Traits) -> str | None:
+    few = traits.product_rows is not None and traits.product_rows <= _FEW_ROWS
+    gains = few and traits.product_weights > traits.convolution_weights
+    return None if gains else _for_size(traits)
+
+
 def _calibrated_size(traits: Traits) -> str | None:
     reason = None if traits.has_data else "rounding by outputs needs data (--data)"
     return _for_size(traits) or reason
 
+
+_FEW_ROWS = 4
+"""Up to here reading fewer bytes makes a product faster; see `qdq.weight_forms`."""
 
 _NO_PRODUCTS = Override(None, op_types=("MatMul", "Gemm"))
 _TABLES_ONLY = QuantizeWeights(
@@ -153,6 +172,7 @@ _INT4 = QuantizeWeights(
     symmetric=False,
     granularity=WeightGranularity.PER_BLOCK,
     scales=WeightScales.FITTED,
+    form=WeightForm.AUTO,
 )
 
 
@@ -185,16 +205,25 @@ CANDIDATES: tuple[Candidate, ...] = (
     ),
     Candidate(name="dynamic-int8", recipe=Recipe.of([QuantizeDynamic()]), unfit=_needs_products),
     Candidate(
+        name="smooth-dynamic-int8",
+        recipe=Recipe.of([SmoothActivations(add_nodes=True), QuantizeDynamic()]),
+        unfit=_needs_mostly_products,
+    ),
+    Candidate(
         name="static-dynamic-int8",
         recipe=Recipe.of([QuantizeStatic(overrides=(_NO_PRODUCTS,)), QuantizeDynamic()]),
         unfit=_needs_both,
     ),
-    Candidate(name="weights-int8", recipe=Recipe.of([QuantizeWeights()]), unfit=_for_size),
+    Candidate(
+        name="weights-int8",
+        recipe=Recipe.of([QuantizeWeights(form=WeightForm.AUTO)]),
+        unfit=_for_size_or_few_rows,
+    ),
     Candidate(name="palette-16", recipe=Recipe.of([PalettizeWeights()]), unfit=_for_size),
-    Candidate(name="weights-int4", recipe=Recipe.of([_INT4]), unfit=_for_size),
+    Candidate(name="weights-int4", recipe=Recipe.of([_INT4]), unfit=_for_size_or_few_rows),
     Candidate(
         name="gptq-int4",
-        recipe=Recipe.of([GPTQ(symmetric=False), _INT4]),
+        recipe=Recipe.of([GPTQ(symmetric=False, form=WeightForm.AUTO), _INT4]),
         unfit=_calibrated_size,
     ),
 )

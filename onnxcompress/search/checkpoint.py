@@ -34,6 +34,7 @@ class Question:
         version: of this package.
         model: its fingerprint.
         calibration: the fingerprint of the samples that passes see; None without any.
+        training: of those that they train on, where others were given.
         validation: of the samples that rounds are tested on.
         recipe: as TOML.
         shares: what is gone after each round.
@@ -47,6 +48,7 @@ class Question:
     version: str
     model: str
     calibration: str | None
+    training: str | None
     validation: str
     recipe: str
     shares: tuple[float, ...]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxcompress.errors import OutputError, RecipeError, SessionError
+from onnxcompress.errors import DataError, OutputError, RecipeError, SessionError
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
 from onnxcompress.measure.environment import environment
@@ -32,13 +32,15 @@ from onnxcompress.report.schema import (
 from onnxcompress.runtime.calibration import fingerprint
 from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.runtime.session import Session
-from onnxcompress.search.candidates import CLEANED, Goal
+from onnxcompress.search import ladder
+from onnxcompress.search.candidates import CLEANED, Goal, traits_of
 from onnxcompress.search.checkpoint import Question, open_checkpoints
 from onnxcompress.search.choice import choose
 from onnxcompress.search.draft import RECIPE, Draft, by_recipe, by_search
 from onnxcompress.search.judge import Judge
+from onnxcompress.search.ladder import Ladder
 from onnxcompress.search.rounds import Rounds
-from onnxcompress.search.samples import load_samples, split_off_validation
+from onnxcompress.search.samples import add_training, load_samples, split_off_validation
 from onnxcompress.search.schedule import Iteration, Plan
 from onnxcompress.target import Target
 
@@ -51,6 +53,7 @@ def compress(
     output: str | os.PathLike[str],
     *,
     data: str | None = None,
+    training: str | None = None,
     metric: str | None = None,
     max_drop: float = 0.01,
     recipe: Recipe | None = None,
@@ -66,7 +69,8 @@ def compress(
     """Writes the best model that holds the accuracy budget, with the proof.
 
     Without a recipe, the model is cleaned up, int8 candidates that make sense for it are built, and
-    all of them are measured against the original on data that they were not calibrated on. If none
+    all of them are measured against the original on data that they were not calibrated on. A model
+    of matrix products is also pruned, as far as that holds the budget on samples set aside. If none
     is better, the cleaned original is written. With a recipe, that one candidate is written and
     measured. With an iteration too, the recipe is run in rounds until one of them drops more than
     the budget, on samples set aside for that, and what the round before it left is written.
@@ -76,6 +80,8 @@ def compress(
         output: path to write.
         data: an .npz, a folder of them, a `test_data_set_*` folder or `module:function`; without it
             samples are made up and prove little.
+        training: likewise, samples to train and calibrate on, so that all of `data` judges; needs
+            `data`. Samples that are in both are left out of these.
         metric: `top1`, `top5`, `f1`, `mse`, `perplexity`, `cosine`, `sqnr`, `agreement` or
             `module:function`; None chooses by the outputs and labels.
         max_drop: the budget: the largest drop of the metric, see `measure.metrics`.
@@ -101,17 +107,26 @@ def compress(
     io.check_writable(output, source)
     plan = _plan(recipe, iteration)
     loaded = io.load(source)
-    samples = load_samples(data, Session(source), calibrating=True, seed=seed)
+    session = Session(source)
+    if training is not None and data is None:
+        raise DataError("training samples alone prove nothing: judge on others with --data")
+    samples = load_samples(data, session, calibrating=training is None, seed=seed)
+    if training is not None:
+        samples = add_training(samples, training, session, seed)
     judged_by = resolve_metric(metric) if metric else None
-    validation = samples.evaluation
-    if iteration is not None:
-        validation, samples = split_off_validation(samples, seed)
     context = RuntimeContext(
         samples.calibration,
         target=target,
         calibration=Path(calibration_table) if calibration_table else None,
         progress=progress.stage("Calibration"),
+        training=samples.training,
+        training_progress=partial(progress.stage, "Training"),
     )
+    traits = traits_of(loaded, has_data=samples.calibration is not None, goal=goal)
+    unpruned = ladder.unfit(loaded, traits, samples, context) if recipe is None else None
+    validation = samples.evaluation
+    if iteration is not None or (recipe is None and unpruned is None):
+        validation, samples = split_off_validation(samples, seed)
     with tempfile.TemporaryDirectory(prefix="onnxcompress-") as folder:
         rounds = None
         if plan is not None and iteration is not None:
@@ -119,6 +134,7 @@ def compress(
                 version=environment(threads).onnxcompress,
                 model=fingerprint(loaded),
                 calibration=samples.calibration.fingerprint() if samples.calibration else None,
+                training=samples.training.fingerprint() if samples.training else None,
                 validation=validation.fingerprint(),
                 recipe=plan.recipe.dump(),
                 shares=iteration.shares,
@@ -139,7 +155,20 @@ def compress(
         elif recipe is not None:
             drafts = [by_recipe(loaded, recipe, context, Path(folder))]
         else:
-            drafts = list(by_search(loaded, context, goal, Path(folder), progress))
+            drafts = list(by_search(loaded, traits, context, Path(folder), progress))
+            if unpruned is not None:
+                drafts += ladder.untried(unpruned)
+            else:
+                tests = judge_on(source, validation, judge.metric)
+                rungs = Ladder(
+                    cleaned=drafts[0],
+                    quantized=ladder.best_quantized(drafts, tests, max_drop, goal),
+                    context=context,
+                    folder=Path(folder),
+                    test=tests.score,
+                    max_drop=max_drop,
+                )
+                drafts += rungs.climb(progress.stage("Pruning"))
         built = [draft for draft in drafts if _runs(draft, judge)]
         latencies = judge.latencies([draft.path for draft in built if draft.path])
         baseline = judge.report(source, "original", latencies[0])

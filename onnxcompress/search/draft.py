@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxcompress.errors import OnnxCompressError
@@ -13,10 +13,11 @@ from onnxcompress.ir.model import Model
 from onnxcompress.pass_base import PassReport
 from onnxcompress.pass_manager import OnError, PassManager
 from onnxcompress.progress import Progress
+from onnxcompress.qdq.weight_forms import rows_of_largest_product
 from onnxcompress.recipe import Recipe
 from onnxcompress.report.schema import CandidateReport, ModelReport, Status
 from onnxcompress.runtime.context import RuntimeContext
-from onnxcompress.search.candidates import CANDIDATES, CLEAN_UP, CLEANED, Goal, traits_of
+from onnxcompress.search.candidates import CANDIDATES, CLEAN_UP, CLEANED, Traits
 from onnxcompress.search.choice import Choice
 
 RECIPE = "recipe"
@@ -33,6 +34,7 @@ class Draft:
         passes: what each of them did.
         unfit: why it was not tried, if it was not.
         failure: why it could not be built, if it could not.
+        over_budget: how it failed a test on samples set aside, if it did; it is not measured then.
         model: the result.
         path: where the result was saved, to be measured as a user would load it.
         measured: how it did.
@@ -43,6 +45,7 @@ class Draft:
     passes: tuple[PassReport, ...] = ()
     failure: str | None = None
     unfit: str | None = None
+    over_budget: str | None = None
     model: Model | None = None
     path: Path | None = None
     measured: ModelReport | None = None
@@ -58,6 +61,8 @@ class Draft:
             status, reason = Status.NOT_TRIED, self.unfit
         elif self.failure is not None:
             status, reason = Status.FAILED, self.failure
+        elif self.over_budget is not None:
+            status, reason = Status.OVER_BUDGET, self.over_budget
         else:
             status, reason = choice.statuses[self.name]
         return CandidateReport(
@@ -75,22 +80,22 @@ def by_recipe(model: Model, recipe: Recipe, context: RuntimeContext, folder: Pat
     draft = Draft(RECIPE, recipe, model=clone(model))
     assert draft.model is not None
     draft.passes = tuple(PassManager(recipe.passes).run(draft.model, context))
-    _save(draft, folder)
+    draft.path = save(draft.model, folder / f"{draft.name}.onnx")
     return draft
 
 
 def by_search(
-    model: Model, context: RuntimeContext, goal: Goal, folder: Path, progress: Progress
+    model: Model, traits: Traits, context: RuntimeContext, folder: Path, progress: Progress
 ) -> Iterator[Draft]:
     """Cleans the model up, then builds each candidate that fits it from the cleaned one."""
-    traits = traits_of(model, has_data=context.data is not None, goal=goal)
     advance = progress.stage("Building candidates")
     cleaned = Draft(CLEANED, Recipe(CLEAN_UP), model=clone(model))
     assert cleaned.model is not None
     manager = PassManager(CLEAN_UP, on_error=OnError.SKIP)
     cleaned.passes = tuple(manager.run(cleaned.model, context))
-    _save(cleaned, folder)
+    cleaned.path = save(cleaned.model, folder / f"{CLEANED}.onnx")
     yield cleaned
+    traits = replace(traits, product_rows=rows_of_largest_product(cleaned.model, context))
     for done, candidate in enumerate(CANDIDATES, 1):
         recipe = Recipe((*CLEAN_UP, *candidate.recipe.passes))
         draft = Draft(candidate.name, recipe, unfit=candidate.unfit(traits))
@@ -100,7 +105,7 @@ def by_search(
                 reports = PassManager(candidate.recipe.passes).run(draft.model, context)
                 draft.passes = (*cleaned.passes, *reports)
                 if any(report.modified for report in reports):
-                    _save(draft, folder)
+                    draft.path = save(draft.model, folder / f"{draft.name}.onnx")
                 else:
                     draft.unfit = "its passes found nothing to change"
             except OnnxCompressError as fault:
@@ -109,8 +114,7 @@ def by_search(
         yield draft
 
 
-def _save(draft: Draft, folder: Path) -> None:
-    assert draft.model is not None
-    path = folder / f"{draft.name}.onnx"
-    io.save(draft.model, path)
-    draft.path = path
+def save(model: Model, path: Path) -> Path:
+    """Writes a candidate to be measured as a user would load it; returns `path`."""
+    io.save(model, path)
+    return path

@@ -76,13 +76,18 @@ class Judge:
             self._scores[path] = self._evaluation.score(self._on_all_cores(path), advance)
         return self._scores[path]
 
-    def latencies(self, paths: Sequence[Path]) -> list[Latency]:
-        """Times models beside the baseline, which is not named in `paths`; its own comes first."""
+    def latencies(self, paths: Sequence[Path], seconds: float = LATENCY_SECONDS) -> list[Latency]:
+        """Times models beside the baseline, which is not named in `paths`; its own comes first.
+
+        Args:
+            paths: the others.
+            seconds: for each model, at most.
+        """
         sessions = [Session(path, self._timed_with) for path in (self._baseline, *paths)]
         comparison = compare_latency(
             sessions,
             self.feed(),
-            budget_seconds=LATENCY_SECONDS * len(sessions),
+            budget_seconds=seconds * len(sessions),
             progress=self._progress.stage("Latency, interleaved"),
         )
         return list(comparison.latencies)

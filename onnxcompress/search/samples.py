@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import load_dataset
+from onnxcompress.errors import DataError
 from onnxcompress.report.schema import DataReport
 from onnxcompress.runtime.made_up import made_up_samples
 from onnxcompress.runtime.session import Session
@@ -19,17 +20,19 @@ _FEW = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Two disjoint parts of the data, where there is enough of it.
+    """Disjoint parts of the data, where there is enough of it.
 
     Attributes:
         calibration: for activation ranges; None when the samples are made up.
         evaluation: to judge on.
         report: how they came about.
+        training: to train on, calibration samples among them; None where none were given.
     """
 
     calibration: Dataset | None
     evaluation: Dataset
     report: DataReport
+    training: Dataset | None = None
 
 
 def load_samples(source: str | None, session: Session, *, calibrating: bool, seed: int) -> Samples:
@@ -70,6 +73,42 @@ def load_samples(source: str | None, session: Session, *, calibrating: bool, see
     calibration, evaluation = data.split(count, seed)
     report = _report(source, evaluation, calibration=count, caveat=_few(evaluation))
     return Samples(calibration=calibration, evaluation=evaluation, report=report)
+
+
+def add_training(samples: Samples, source: str, session: Session, seed: int) -> Samples:
+    """Adds samples to train on, of which some calibrate, so that all of the data can judge.
+
+    Samples that are in the data too are left out, and the report says how many.
+
+    Args:
+        samples: all of the data, see `load_samples` without `calibrating`.
+        source: what `--training` names.
+        session: the model.
+        seed: of the choice of calibration samples.
+
+    Raises:
+        DataError: the samples do not fit the model, or all of them are in the data.
+    """
+    training = load_dataset(source, session.inputs)
+    judged_on = set(samples.evaluation.digests())
+    kept = [at for at, each in enumerate(training.digests()) if each not in judged_on]
+    if not kept:
+        raise DataError(f"{source}: all its samples are in --data, on which the result is judged")
+    left_out = len(training) - len(kept)
+    training = training.take(kept)
+    calibration = training
+    if len(training) > _MOST_CALIBRATION:
+        calibration, _ = training.split(_MOST_CALIBRATION, seed)
+    report = replace(
+        samples.report,
+        calibration_samples=len(calibration),
+        training_samples=len(training),
+        caveat=samples.report.caveat,
+    )
+    if left_out:
+        leak = f"{left_out} samples of --training are in --data too and were left out"
+        report = replace(report, caveat=f"{report.caveat}; {leak}" if report.caveat else leak)
+    return replace(samples, calibration=calibration, training=training, report=report)
 
 
 def split_off_validation(samples: Samples, seed: int) -> tuple[Dataset, Samples]:

@@ -51,8 +51,9 @@ def test_recurrent_models_try_dynamic() -> None:
     assert tried(given) == {"dynamic-int8"}
 
 
-def test_transformers_try_dynamic_and_one_static() -> None:
-    assert tried(traits(products=10)) == {"static-int8", "dynamic-int8"}
+def test_transformers_try_dynamic_with_and_without_smoothing_and_one_static() -> None:
+    expected = {"static-int8", "dynamic-int8", "smooth-dynamic-int8"}
+    assert tried(traits(products=10)) == expected
 
 
 def test_nothing_static_without_data() -> None:
@@ -72,6 +73,14 @@ def test_size_also_tries_weights_alone() -> None:
     assert calibrated <= tried(traits(10, 10, goal=Goal.SIZE))
     assert calibrated.isdisjoint(tried(traits(10, 10)))
     assert calibrated & tried(traits(10, 10, data=False, goal=Goal.SIZE)) == without_data
+
+
+def test_products_of_few_rows_try_small_weights_for_speed() -> None:
+    few = replace(traits(products=10), product_rows=4)
+    assert {"weights-int8", "weights-int4"} <= tried(few)
+    assert tried(replace(few, product_rows=5)) == tried(traits(products=10))
+    mostly = replace(few, convolution_weights=100)
+    assert tried(mostly).isdisjoint({"weights-int8", "weights-int4"})
 
 
 def test_candidates_have_names_of_their_own_and_clean_up_is_exact() -> None:

@@ -205,7 +205,7 @@ def test_rounds_are_shown(job: Job) -> None:
     lines = [line.split() for line in shown.splitlines()]
     (line,) = [line for line in lines if line[:1] == ["2"]]
     assert line[:4] == ["2", "50%", "40.0%", "10"] and line[-1] == "chosen"
-    assert "rounds tested on 9" in shown
+    assert "pruning tested on 9" in shown
     assert shown.count("prune-weights:") == 1
 
 

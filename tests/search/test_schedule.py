@@ -90,7 +90,8 @@ def test_rounds_without_an_amount_are_refused(passes: tuple[PruneWeights, ...]) 
 
 def test_which_passes_have_an_amount() -> None:
     scaled = {each.name for each in PASSES if each().scaled(0.5) is not None}
-    assert scaled == {"prune-weights", "prune-channels", "regrow-weights"}
+    prune = {"prune-weights", "prune-channels", "drop-block"}
+    assert scaled == prune | {"regrow-weights", "regrow-channels"}
     for each in PASSES:
         pass_ = each()
         assert (pass_.scaled(1.0) or pass_) == pass_

@@ -1,0 +1,213 @@
+"""Pruned candidates: each rung takes more away, as long as the one before it held the budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnxcompress.channels.costs import Measure
+from onnxcompress.channels.selection import Scope
+from onnxcompress.errors import OnnxCompressError, PassError, SessionError
+from onnxcompress.ir.clone import clone
+from onnxcompress.ir.model import Model
+from onnxcompress.measure.accuracy import Score
+from onnxcompress.measure.macs import cost_by_op
+from onnxcompress.measure.size import file_bytes
+from onnxcompress.pass_base import Pass
+from onnxcompress.pass_manager import PassManager
+from onnxcompress.passes import PruneChannels, RefitWeights, StripPruned
+from onnxcompress.progress import Advance
+from onnxcompress.pruning.criteria import Criterion
+from onnxcompress.recipe import Recipe
+from onnxcompress.runtime.context import RuntimeContext
+from onnxcompress.search.candidates import CLEAN_UP, Goal, Traits
+from onnxcompress.search.draft import Draft, save
+from onnxcompress.search.judge import Judge
+from onnxcompress.search.samples import Samples
+
+AMOUNTS = (0.3, 0.5)
+"""Shares of the multiply-accumulates that rungs take away."""
+
+SECONDS = 300.0
+"""What all rungs together may take."""
+
+FEWEST_SAMPLES = 200
+"""Samples that calibrate nothing, half of which rungs are tested on."""
+
+_MOST_WEIGHTS = 50_000_000
+"""Elements in weights of matrix products that `SECONDS` are enough for on a small machine."""
+
+_LEAST_SHARE = 0.5
+"""Of the multiply-accumulates, in matrix products; convolutions gain nothing beside int8."""
+
+_SECONDS_TO_CHOOSE = 3.0
+"""For each quantized model that is timed."""
+
+_PRODUCTS = ("MatMul", "Gemm")
+
+Test = Callable[[Path, str], Score]
+"""Judges a model file; also told what to call it."""
+
+
+def pruned_by(amount: float) -> tuple[Pass, ...]:
+    """The passes of a rung, before those that quantize."""
+    prune = PruneChannels(
+        criterion=Criterion.SECOND_ORDER, scope=Scope.GLOBAL, target=Measure.MACS, amount=amount
+    )
+    return (prune, RefitWeights(), StripPruned())
+
+
+def unfit(model: Model, traits: Traits, samples: Samples, context: RuntimeContext) -> str | None:
+    """Why a model is not pruned unless a recipe says so; None if it is worth trying.
+
+    Args:
+        model: as it was loaded.
+        traits: its traits.
+        samples: there have to be enough to fit and to test on.
+        context: lends tensor types.
+
+    Raises:
+        SessionError: the model does not run on the data.
+    """
+    if samples.calibration is None:
+        return "needs data (--data): what stays is fitted to it"
+    if traits.product_weights > _MOST_WEIGHTS:
+        return (
+            f"{traits.product_weights:,} weights of matrix products take longer than the "
+            f"{SECONDS:.0f} s that the search has for it; a recipe can ask for it"
+        )
+    costs = {each.op: each.macs for each in cost_by_op(model, context.types(model))}
+    share = sum(costs.get(op, 0) for op in _PRODUCTS) / max(sum(costs.values()), 1)
+    if share < _LEAST_SHARE:
+        return (
+            f"matrix products do {share:.0%} of the multiply-accumulates, and other nodes gain "
+            "too little from it beside int8; a recipe can ask for it"
+        )
+    spare = len(samples.evaluation)
+    if samples.calibration is samples.evaluation or spare < FEWEST_SAMPLES:
+        return f"{spare} samples to judge on are too few to choose by as well ({FEWEST_SAMPLES})"
+    return None
+
+
+def best_quantized(drafts: Sequence[Draft], judge: Judge, max_drop: float, goal: Goal) -> Draft:
+    """The candidate that pruned models are quantized like: the best that holds the budget.
+
+    Args:
+        drafts: the cleaned candidate first.
+        judge: of the samples set aside for tests.
+        max_drop: the budget.
+        goal: what is best.
+    """
+    cleaned, *others = drafts
+    built = [(draft, draft.path) for draft in others if draft.path is not None]
+    try:
+        gains = _gains([path for _, path in built], judge, goal)
+    except SessionError:  # the last judge of the result will say which
+        return cleaned
+    for index in sorted(range(len(built)), key=lambda index: -gains[index]):
+        draft, path = built[index]
+        with suppress(SessionError):
+            if judge.score(path, draft.name).drop <= max_drop:
+                return draft
+    return cleaned
+
+
+def _gains(paths: Sequence[Path], judge: Judge, goal: Goal) -> list[float]:
+    if goal is Goal.SIZE:
+        return [-float(file_bytes(path)) for path in paths]
+    latencies = judge.latencies(paths, _SECONDS_TO_CHOOSE) if paths else []
+    return [each.speedup for each in latencies[1:]]
+
+
+def untried(reason: str) -> list[Draft]:
+    """All rungs, none of them built."""
+    return [_draft(amount, (), reason) for amount in AMOUNTS]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """Builds pruned candidates and tests each before it goes on.
+
+    Attributes:
+        cleaned: what is pruned.
+        quantized: what pruned models are quantized like: the best candidate that was not pruned.
+        context: for the passes.
+        folder: for the models.
+        test: judges a rung, on samples that no pass saw and that do not judge the result.
+        max_drop: the budget.
+        clock: seconds from any start.
+    """
+
+    cleaned: Draft
+    quantized: Draft
+    context: RuntimeContext
+    folder: Path
+    test: Test
+    max_drop: float
+    clock: Callable[[], float] = time.monotonic
+
+    def climb(self, advance: Advance) -> Iterator[Draft]:
+        """Yields a draft for every rung; those behind a rung that fell were not built."""
+        began, reason, slowest = self.clock(), "", 0.0
+        for done, amount in enumerate(AMOUNTS):
+            advance(done, len(AMOUNTS))
+            start = self.clock()
+            if not reason and start - began + slowest > SECONDS:
+                reason = f"the {SECONDS:.0f} s that the search has for pruning would not be enough"
+            if reason:
+                yield _draft(amount, (), reason)
+                continue
+            draft = self._built(amount, began + SECONDS)
+            if draft.path is None:
+                outcome = "failed" if draft.failure else "is over the budget"
+                outcome = "took too long" if draft.unfit else outcome
+                reason = f"{draft.name}, which takes less away, {outcome}"
+            slowest = max(slowest, self.clock() - start)
+            yield draft
+        advance(len(AMOUNTS), len(AMOUNTS))
+
+    def _built(self, amount: float, end: float) -> Draft:
+        passes = (*pruned_by(amount), *self.quantized.recipe.passes[len(CLEAN_UP) :])
+        draft = _draft(amount, passes)
+        assert self.cleaned.model is not None
+        draft.model = clone(self.cleaned.model)
+        try:
+            reports = PassManager(passes).run(draft.model, self.context.telling(self._until(end)))
+            draft.passes = (*self.cleaned.passes, *reports)
+            path = save(draft.model, self.folder / f"{draft.name}.onnx")
+            drop = self.test(path, draft.name).drop
+        except OnnxCompressError as fault:
+            if self.clock() > end:
+                draft.unfit = f"it was not done within the {SECONDS:.0f} s that the search has"
+            else:
+                draft.failure = str(fault)
+            return draft
+        if drop <= self.max_drop:
+            draft.path = path
+        else:
+            draft.over_budget = (
+                f"drop {drop:.4g} > {self.max_drop:.4g} allowed, on the samples set aside for tests"
+            )
+        return draft
+
+    def _until(self, end: float) -> Advance:
+        """Told of every batch of data; the only place where a pass can be stopped."""
+
+        def advance(done: int, total: int) -> None:
+            del done, total
+            if self.clock() > end:
+                raise PassError("out of time")
+
+        return advance
+
+
+def _draft(amount: float, passes: Sequence[Pass], unfit: str | None = None) -> Draft:
+    recipe = Recipe((*CLEAN_UP, *(passes or pruned_by(amount))))
+    return Draft(_name(amount), recipe, unfit=unfit)
+
+
+def _name(amount: float) -> str:
+    return f"pruned-{amount:.0%}".removesuffix("%")
