@@ -68,10 +68,12 @@ _REFIT = _passes("refit-weights", "strip-pruned")
 _IMAGES = """
 [[pass]]
 name = "fine-tune"
-epochs = 12
+epochs = 40
+time_limit = 1080
 batch_size = 64
-learning_rate = 1e-3
+learning_rate = 2e-3
 augment = "images"
+patience = 20
 """
 _HELD = """
 [[pass]]

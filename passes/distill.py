@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from onnxcompress.data.recipe_paths import inside_current_folder
 from onnxcompress.distillation.initial import random_values
 from onnxcompress.distillation.plan import Training
 from onnxcompress.distillation.training_pass import (
@@ -43,7 +44,8 @@ class Distill(TrainingPass):
     Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
 
     Attributes:
-        student: an .onnx file with the same inputs and outputs; by default the model as it is.
+        student: an .onnx file below the current folder with the same inputs and outputs; by
+            default the model as it is.
         start: `given` keeps the weights the student comes with, `random` draws new ones.
         pull: how strongly weights are drawn back to where they started.
         noise: spread of what is added to weights at the start, as a share of theirs.
@@ -64,7 +66,7 @@ class Distill(TrainingPass):
             raise PassError("pull and noise are at least 0")
         teacher = self.teacher_model(context)
         if self.student is not None:
-            student = io.load(self.student)
+            student = io.load(inside_current_folder(self.student, "a student"))
             _check_contract(student, model, self.student)
             edit.replace_model(student, f"the student {self.student}")
         frozen, _ = frozen_and_grids(self, model, edit, {})

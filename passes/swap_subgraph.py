@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
+from onnxcompress.data.recipe_paths import inside_current_folder
 from onnxcompress.distillation.plan import Match, Objective, Schedule, Trained, Training
-from onnxcompress.errors import ModelError, PassError, RecipeError
+from onnxcompress.errors import PassError, RecipeError
 from onnxcompress.ir import io
 from onnxcompress.ir.edit import Action, Change, Editor, Skip
 from onnxcompress.ir.model import Model
@@ -132,10 +132,7 @@ class SwapSubgraph(Pass):
         """The student as it starts; or why there is none."""
         if self.student in FACTORIES:
             return make(part, self.student, context, self.amount)
-        folder = Path.cwd().resolve()
-        if "\0" in self.student or not Path(self.student).resolve().is_relative_to(folder):
-            raise ModelError(f"{self.student}: lies outside {folder}; copy the student there")
-        return io.load(self.student)
+        return io.load(inside_current_folder(self.student, "a student"))
 
     def _train(self, model: Model, student: Model, context: Context) -> Trained | None:
         """Fits the student's weights in place; None if nothing is to be trained."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxcompress.distillation.weights import weight_uses
+from onnxcompress.ir import query
 from onnxcompress.ir.model import Constant, Model, Node
 
 _TABLE_SPREAD = 0.02
@@ -20,6 +21,8 @@ _FACTORS = frozenset({"Mul", "PRelu"})
 def random_values(model: Model, seed: int) -> dict[Constant, np.ndarray]:
     """New values for every float32 weight: He-normal matrices, no bias, factors of 1.
 
+    Means of BatchNormalization become 0 and variances 1: they say what the old weights gave.
+
     Args:
         model: bodies included.
         seed: of the draw; each weight has its own numbers whatever stands before it.
@@ -30,6 +33,11 @@ def random_values(model: Model, seed: int) -> dict[Constant, np.ndarray]:
         if uses and constant.dtype == np.float32:
             rng = np.random.default_rng([seed, 2, index])
             found[constant] = _drawn(constant, uses[0], rng)
+    for node in query.nodes(model, {"BatchNormalization"}):
+        for index, value in ((3, 0.0), (4, 1.0)):
+            statistic = query.constant(node, index)
+            if statistic is not None:
+                found[statistic] = np.full(statistic.shape, value, statistic.dtype)
     return found
 
 

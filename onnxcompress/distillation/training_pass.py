@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 import numpy as np
 
+from onnxcompress.data.recipe_paths import inside_current_folder
 from onnxcompress.distillation.augmentation import Augmentation
 from onnxcompress.distillation.plan import (
     Grid,
@@ -48,11 +48,12 @@ class TrainingPass(Pass):
         tensors: names (shell-style patterns) of these tensors, alike in both models; by default up
             to eight sums of a residual stream.
         augment: how samples are varied that are trained on; the teacher sees them so too.
-        teacher: an .onnx file; by default the model as it was before the first pass of this run.
+        teacher: an .onnx file below the current folder; by default the model as it was before the
+            first pass of this run.
         held_out: share of the samples that choose the best moment and are not trained on.
         patience: evaluations on these without a better one before it stops.
         seed: of all that is random.
-        checkpoint: an .npz to keep how far it got in, and to go on from.
+        checkpoint: an .npz below the current folder to keep how far it got in, and to go on from.
     """
 
     epochs: int = 10
@@ -102,7 +103,14 @@ class TrainingPass(Pass):
             raise PassError("nothing to learn from: outputs, labels and features are all 0")
 
     def schedule(self) -> Schedule:
-        """How long training takes."""
+        """How long training takes.
+
+        Raises:
+            DataError: the checkpoint lies outside the current folder.
+        """
+        checkpoint = None
+        if self.checkpoint is not None:
+            checkpoint = inside_current_folder(self.checkpoint, "a checkpoint")
         return Schedule(
             epochs=self.epochs,
             steps=self.steps,
@@ -112,7 +120,7 @@ class TrainingPass(Pass):
             held_out=self.held_out,
             patience=self.patience,
             seed=self.seed,
-            checkpoint=None if self.checkpoint is None else Path(self.checkpoint),
+            checkpoint=checkpoint,
         )
 
     def teacher_model(self, context: Context) -> Model | None:
@@ -123,10 +131,11 @@ class TrainingPass(Pass):
         """
         if not self.outputs and not self.features:
             return None
-        teacher = context.original_model if self.teacher is None else io.load(self.teacher)
-        if teacher is None:
+        if self.teacher is not None:
+            return io.load(inside_current_folder(self.teacher, "a teacher"))
+        if context.original_model is None:
             raise PassError("no teacher is known: name one with teacher=FILE.onnx")
-        return teacher
+        return context.original_model
 
     def objective(self, student: Model, teacher: Model | None, context: Context) -> Objective:
         """What is made small.
@@ -205,11 +214,32 @@ def frozen_and_grids(
             if excluded[0] not in told:
                 edit.skip(excluded[0], EXCLUDED)
             told.add(excluded[0])
+        told |= _tell_ignored(pass_, [each for each in uses if each not in told], edit)
         is_matrix = len(constant.shape) > 1 and constant.dtype == np.float32
         found = {grid_of[node] for node in uses if node in grid_of and node.op in WEIGHTED_OPS}
         if is_matrix and len(found) == 1 and Grid.NONE not in found:
             grids[constant] = found.pop()
     return frozenset(frozen), grids
+
+
+def _tell_ignored(pass_: TrainingPass, nodes: Sequence[Node], edit: Editor) -> set[Node]:
+    """Records nodes whose options differ in what holds for a whole training; returns them."""
+    told: set[Node] = set()
+    for node in nodes:
+        options = pass_.at(node)
+        if options is None:
+            continue
+        ignored = [
+            field.name
+            for field in fields(pass_)
+            if field.name not in ("overrides", "grid")
+            and getattr(options, field.name) != getattr(pass_, field.name)
+        ]
+        if ignored:
+            names = ", ".join(ignored)
+            edit.skip(node, f"{names} of its override: only exclude and grid hold for single nodes")
+            told.add(node)
+    return told
 
 
 def zeros_that_stay(model: Model, context: Context) -> dict[Constant, np.ndarray]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxcompress.data.npz import Member, read_array, read_members
+from onnxcompress.data.recipe_paths import inside_current_folder
 from onnxcompress.errors import DataError
 from onnxcompress.masking.weights import PrunableWeight
 
@@ -27,15 +28,10 @@ class GivenImportances:
     def __init__(self, path: str | os.PathLike[str]):
         """Reads what the file declares, and no numbers yet.
 
-        A recipe may come from anyone, so the file must lie below the folder that one works in.
-
         Raises:
             DataError: it lies elsewhere, is none, or is damaged.
         """
-        folder = Path.cwd().resolve()
-        self.path = Path(path)
-        if "\0" in str(path) or not self.path.resolve().is_relative_to(folder):
-            raise DataError(f"{path}: lies outside {folder}; copy the importances there")
+        self.path = inside_current_folder(path, "importances")
         self.members = read_members(self.path)
 
     def of(self, weight: PrunableWeight) -> np.ndarray | None:

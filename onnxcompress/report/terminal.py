@@ -32,6 +32,9 @@ _STYLES = {
     Status.FAILED: "red",
     Status.NOT_TRIED: "dim",
 }
+_OF_THE_MODEL = frozenset({"graph", "training"})
+"""What changes are recorded of that are of no single node, and are told one by one."""
+
 _MOST_REASONS = 6
 _MOST_TENSORS = 8
 
@@ -229,6 +232,9 @@ def _pass_lines(report: PassReport) -> Iterator[Text]:
         nodes = f"{report.nodes_before} -> {report.nodes_after} nodes"
         sizes = f"{size_text(report.bytes_before)} -> {size_text(report.bytes_after)}"
         yield Text(f"  {report.name}: {nodes}, {sizes}; {report.verification}")
+        for change in report.changes:
+            if change.op in _OF_THE_MODEL:
+                yield Text(f"    {change.detail}")
     elif report.skips:
         yield Text(f"  {report.name}: changed nothing")
     reasons = Counter(skip.reason for skip in report.skips).most_common()

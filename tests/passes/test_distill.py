@@ -1,5 +1,6 @@
 """Distillation under the pass manager: students given, derived and drawn anew."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -55,6 +56,19 @@ def narrow() -> Model:
         v=normal(5, 3, seed=32) * np.float32(0.1),
         d=np.zeros(3, np.float32),
     )
+
+
+@pytest.fixture(autouse=True)
+def _in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("option", ["student", "teacher", "checkpoint"])
+def test_files_lie_below_the_current_folder(option: str, tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    io.save(perceptron(), tmp_path / "other.onnx")
+    with contextlib.chdir(tmp_path / "inner"), pytest.raises(PassError, match="lies outside"):
+        run(perceptron(), taught(**{option: "../other.onnx"}))
 
 
 def test_a_student_file_takes_the_place_of_the_model(tmp_path: Path) -> None:
@@ -206,7 +220,7 @@ def test_random_weights_suit_what_they_are_for() -> None:
         bias=normal(48),
     )
     found = {constant.name: values for constant, values in random_values(model, 0).items()}
-    assert found.keys() == stored(model).keys() - {"mean", "var", "half"}
+    assert found.keys() == stored(model).keys() - {"half"}
     assert all(each.dtype == np.float32 for each in found.values())
     for name in ("gamma", "slope", "scale", "factor"):
         assert (found[name] == 1).all(), name
@@ -221,3 +235,23 @@ def test_random_weights_suit_what_they_are_for() -> None:
     for name, spread in spreads.items():
         assert found[name].std() == pytest.approx(spread, rel=0.06), name
         assert abs(found[name].mean()) < 0.06 * spread, name
+
+
+def test_random_weights_come_without_the_statistics_of_the_old_ones() -> None:
+    model = model_of(
+        opset(17)
+        + """m (float[n,2] x) => (float[n,2] y) {
+            y = BatchNormalization(x, s, b, mean, variance)
+        }""",
+        s=np.array([3, 4], np.float32),
+        b=np.array([1, 2], np.float32),
+        mean=np.array([5, 6], np.float32),
+        variance=np.array([7, 8], np.float32),
+    )
+    drawn = {constant.name: values for constant, values in random_values(model, 0).items()}
+    assert {name: values.tolist() for name, values in drawn.items()} == {
+        "s": [1, 1],
+        "b": [0, 0],
+        "mean": [0, 0],
+        "variance": [1, 1],
+    }

@@ -232,7 +232,18 @@ def test_options_that_mean_nothing_are_refused(options, told) -> None:
         run(perceptron(), FineTune(**options))
 
 
-def test_checkpoints_are_gone_on_from(tmp_path: Path) -> None:
+def test_options_that_hold_for_all_nodes_are_told_where_an_override_changes_them() -> None:
+    model = perceptron()
+    first = next(iter(model.graph.nodes)).name
+    pass_ = tuned(steps=2)
+    override = Override(dataclasses.replace(pass_, learning_rate=0.5, batch_size=3), nodes=(first,))
+    report = run(model, dataclasses.replace(pass_, overrides=(override,)))[0]
+    told = "learning_rate, batch_size of its override: only exclude and grid hold for single nodes"
+    assert told in [skip.reason for skip in report.skips if skip.node == first]
+
+
+def test_checkpoints_are_gone_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     pass_ = tuned(checkpoint=str(tmp_path / "training.npz"))
     results = []
     for _ in range(2):

@@ -1,11 +1,14 @@
+from importlib import resources
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import onnxcompress
 from onnxcompress.inspection import inspect_model
 from onnxcompress.ir import io
-from onnxcompress.report.terminal import inspect_report
+from onnxcompress.recipe import Recipe, parse_pass
+from onnxcompress.report.terminal import compress_report, inspect_report
 from tests.helpers import parse
 
 
@@ -23,3 +26,20 @@ def test_of_many_inputs_the_first_are_shown(count: int, hidden: str | None, tmp_
     assert ("x7: float32 [2]" in shown) and ("x8: float32 [2]" not in shown)
     assert ("more" in shown) is (hidden is not None)
     assert hidden is None or hidden in shown
+
+
+def test_what_training_did_is_told(tmp_path: Path) -> None:
+    assets = Path(str(resources.files("onnxcompress.demo_assets")))
+    recipe = Recipe.of(map(parse_pass, ["prune-channels:amount=0.5", "fine-tune:steps=4"]))
+    report = onnxcompress.compress(
+        assets / "digits.onnx",
+        tmp_path / "small.onnx",
+        data=str(assets / "digits.npz"),
+        recipe=recipe,
+    )
+    console = Console(width=200, record=True, file=(tmp_path / "shown").open("w"))
+    console.print(compress_report(report))
+    console.file.close()
+    details = [each.detail for each in report.candidates[0].passes[1].changes]
+    assert "loss on held-out samples" in details[0]
+    assert details[0] in console.export_text()
