@@ -68,12 +68,9 @@ _REFIT = _passes("refit-weights", "strip-pruned")
 _IMAGES = """
 [[pass]]
 name = "fine-tune"
-epochs = 40
-time_limit = 1080
+epochs = 3
 batch_size = 64
-learning_rate = 2e-3
-augment = "images"
-patience = 20
+learning_rate = 1e-3
 """
 _HELD = """
 [[pass]]

@@ -43,7 +43,12 @@ def test_random_choice_goes_by_its_seed() -> None:
 
 def test_zeros_matter_nothing_and_everything_else_more() -> None:
     weights = np.float32([[[0, 1e-30, -1]]])
-    facts = Facts(input_rms=np.zeros((1, 3)), costs=np.zeros((1, 3)), given=np.zeros((1, 1, 3)))
+    facts = Facts(
+        input_rms=np.zeros((1, 3)),
+        costs=np.zeros((1, 3)),
+        slopes=np.zeros((1, 1, 3), np.float32),
+        given=np.zeros((1, 1, 3)),
+    )
     for criterion in IMPORTANCES:
         found = importances(criterion, weights, facts)
         assert found[0, 0, 0] == 0, criterion

@@ -354,6 +354,7 @@ def test_outputs_that_are_nan_are_a_round_over_the_budget(job: Job) -> None:
         version="",
         model="",
         calibration=None,
+        training=None,
         validation="",
         recipe="",
         shares=(1.0,),
