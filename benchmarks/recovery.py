@@ -20,6 +20,7 @@ from benchmarks.compare import thinned
 from benchmarks.page import add_subjects, page_parser, write_page
 from benchmarks.results import command_line, environment_line, find_subject, megabytes
 from onnxcompress.data.loading import load_dataset
+from onnxcompress.distillation.training_pass import NO_GAIN
 from onnxcompress.ir import io
 from onnxcompress.measure.macs import cost_by_op
 from onnxcompress.pass_manager import PassManager
@@ -170,9 +171,10 @@ def make(subject: Path, start: Path | None, recipe: str, output: Path) -> Made:
     minutes = (time.perf_counter() - began) / 60
     io.save(model, output)
     macs = sum(each.macs for each in cost_by_op(model, context.types(model)))
-    changes = [change for report in reports for change in report.changes]
-    told = "; ".join(change.detail for change in changes if change.op == "training")
-    return Made(macs, minutes, told)
+    lines = [c.detail for report in reports for c in report.changes if c.op == "training"]
+    # Training that changed nothing is on record as a skip.
+    lines += [s.reason for report in reports for s in report.skips if s.reason.startswith(NO_GAIN)]
+    return Made(macs, minutes, "; ".join(lines))
 
 
 def table(subject: Path, samples: int) -> Iterator[str]:

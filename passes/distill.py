@@ -53,6 +53,7 @@ class Distill(TrainingPass):
 
     name: ClassVar[str] = "distill"
     recovers: ClassVar[bool] = True
+    at_least_zero: ClassVar[tuple[str, ...]] = (*TrainingPass.at_least_zero, "pull", "noise")
 
     student: str | None = None
     start: Start = Start.GIVEN
@@ -61,9 +62,6 @@ class Distill(TrainingPass):
 
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
-        self.check()
-        if self.pull < 0 or self.noise < 0:
-            raise PassError("pull and noise are at least 0")
         teacher = self.teacher_model(context)
         if self.student is not None:
             student = io.load(inside_current_folder(self.student, "a student"))

@@ -16,7 +16,6 @@ from onnxcompress.distillation.training_pass import (
     record,
     zeros_that_stay,
 )
-from onnxcompress.errors import PassError
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Constant, Model
@@ -46,6 +45,12 @@ class FineTune(TrainingPass):
 
     name: ClassVar[str] = "fine-tune"
     recovers: ClassVar[bool] = True
+    at_least_zero: ClassVar[tuple[str, ...]] = (
+        *TrainingPass.at_least_zero,
+        "l1",
+        "l2",
+        "group_lasso",
+    )
 
     keep_zeros: bool = True
     learn_scales: bool = False
@@ -56,10 +61,6 @@ class FineTune(TrainingPass):
 
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
-        self.check()
-        for name in ("l1", "l2", "group_lasso"):
-            if getattr(self, name) < 0:
-                raise PassError(f"{name}={getattr(self, name)} is out of range")
         grid_of = {
             node: options.grid
             for node in query.nodes(model, WEIGHTED_OPS)

@@ -108,7 +108,11 @@ class Trainer:
                 stopped = self._why_stop(step, total, seconds)
                 if stopped is not None:
                     break
-                self._step(next(lessons), optimizer, self._share(step, total, seconds))
+                share = self._share(step, total, seconds)
+                if not self._step(next(lessons), optimizer, share):
+                    rate = schedule.learning_rate
+                    stopped = f"the loss was not finite: use a learning_rate below {rate:g}"
+                    break
                 step += 1
                 self._progress(step, total)
                 if step % every == 0 or step == total:
@@ -117,7 +121,7 @@ class Trainer:
                     if saved is not None:
                         reached = replace(self._reached, step=step, seconds=seconds)
                         saved.save(masters, optimizer, reached, self._history, self._best)
-            if self._history[-1].step != step:
+            if self._history[-1].step != step and self._is_sound():
                 self._evaluate(step, before + time.monotonic() - begin)
         except KeyboardInterrupt:
             stopped = "interrupted"
@@ -172,7 +176,8 @@ class Trainer:
                     each.master += noise * each.master.std() * self._training.noise
                     each.settle()
 
-    def _step(self, lesson: Lesson, optimizer: torch.optim.Optimizer, done: float) -> None:
+    def _step(self, lesson: Lesson, optimizer: torch.optim.Optimizer, done: float) -> bool:
+        """Moves all weights once; False, and moves none, where the loss is not finite."""
         schedule = self._training.schedule
         rate = done / _WARM_UP if done < _WARM_UP else (1 + math.cos(math.pi * done)) / 2
         for group in optimizer.param_groups:
@@ -180,16 +185,18 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         loss = self._loss(lesson) + self._extra()
         if not torch.isfinite(loss):
-            raise ModelError(
-                "training failed: the loss is not finite; use a lower learning_rate "
-                f"(it is {schedule.learning_rate:g})"
-            )
+            return False
         loss.backward()  # type: ignore[no-untyped-call]
         masters = [each.master for each in self._parameters]
         torch.nn.utils.clip_grad_norm_(masters, _LARGEST_GRADIENT)
         optimizer.step()
         for each in self._parameters:
             each.settle()
+        return True
+
+    def _is_sound(self) -> bool:
+        """Whether all weights are finite."""
+        return all(bool(torch.isfinite(each.master).all()) for each in self._parameters)
 
     def _loss(self, lesson: Lesson) -> torch.Tensor:
         """The objective on a batch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,12 +20,15 @@ from onnxcompress.distillation.plan import (
     Trained,
 )
 from onnxcompress.distillation.weights import weight_uses
-from onnxcompress.errors import PassError
+from onnxcompress.errors import PassError, RecipeError
 from onnxcompress.ir import io, query
 from onnxcompress.ir.edit import Action, Change, Editor
 from onnxcompress.ir.model import Constant, Model, Node
 from onnxcompress.ir.ops import WEIGHTED_OPS
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
+
+NO_GAIN = "training made nothing better"
+"""How the reason for a skip begins where the weights stay as they were."""
 
 _MOST_FEATURES = 8
 """Tensors that are matched where the user names none."""
@@ -35,6 +39,7 @@ class TrainingPass(Pass):
     """A pass that trains. Nodes that an override excludes keep their weights.
 
     Attributes:
+        at_least_zero: options that may not be negative.
         epochs: rounds over the training samples.
         steps: most steps of training in all.
         time_limit: most seconds.
@@ -56,6 +61,8 @@ class TrainingPass(Pass):
         checkpoint: an .npz below the current folder to keep how far it got in, and to go on from.
     """
 
+    at_least_zero: ClassVar[tuple[str, ...]] = ("epochs", "seed", "outputs", "labels", "features")
+
     epochs: int = 10
     steps: int | None = None
     time_limit: float | None = None
@@ -74,14 +81,15 @@ class TrainingPass(Pass):
     seed: int = 0
     checkpoint: str | None = None
 
-    def check(self) -> None:
-        """Refuses options that mean nothing.
+    def __post_init__(self) -> None:
+        """Refuses options that mean nothing, before anything that takes long was done."""
+        fault = self._fault()
+        if fault is not None:
+            raise RecipeError(f"pass {self.name!r}: {fault}")
 
-        Raises:
-            PassError: names the option.
-        """
+    def _fault(self) -> str | None:
         rules = {
-            "epochs": self.epochs >= 0,
+            **{name: getattr(self, name) >= 0 for name in self.at_least_zero},
             "steps": self.steps is None or self.steps >= 0,
             "time_limit": self.time_limit is None or self.time_limit > 0,
             "learning_rate": self.learning_rate > 0,
@@ -89,18 +97,15 @@ class TrainingPass(Pass):
             "temperature": self.temperature > 0,
             "held_out": 0 < self.held_out < 1,
             "patience": self.patience >= 1,
-            "seed": self.seed >= 0,
-            "outputs": self.outputs >= 0,
-            "labels": self.labels >= 0,
-            "features": self.features >= 0,
         }
         for name, holds in rules.items():
             if not holds:
-                raise PassError(f"{name}={getattr(self, name)} is out of range")
+                return f"{name}={getattr(self, name)} is out of range"
         if self.augment.mixes and self.labels:
-            raise PassError(f"augment={self.augment.value} mixes samples, which no label fits")
+            return f"augment={self.augment.value} mixes samples, which no label fits"
         if not self.outputs and not self.labels and not self.features:
-            raise PassError("nothing to learn from: outputs, labels and features are all 0")
+            return "nothing to learn from: outputs, labels and features are all 0"
+        return None
 
     def schedule(self) -> Schedule:
         """How long training takes.
@@ -305,7 +310,7 @@ def record(trained: Trained, model: Model, edit: Editor) -> None:
     )
     if not trained.values:
         first = next(iter(query.nodes(model, WEIGHTED_OPS)), model.graph.nodes[0])
-        edit.skip(first, f"training made nothing better: {told}")
+        edit.skip(first, f"{NO_GAIN}: {told}")
         return
     edit.changes.append(Change(Action.CHANGED, model.graph.name, "training", told))
     for constant, values in trained.values.items():

@@ -9,8 +9,9 @@ import pytest
 
 import onnxcompress
 from onnxcompress.data.loading import load_dataset
+from onnxcompress.distillation.augmentation import Augmentation
 from onnxcompress.distillation.plan import Grid, OutputLoss
-from onnxcompress.errors import PassError
+from onnxcompress.errors import PassError, RecipeError
 from onnxcompress.ir import io
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.model import Model
@@ -223,11 +224,25 @@ def test_no_torch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"l1": -1}, "l1=-1 is out of range"),
         ({"group_lasso": -1}, "group_lasso=-1 is out of range"),
         ({"outputs": 0}, "nothing to learn from: outputs, labels and features are all 0"),
+        (
+            {"augment": Augmentation.MIXUP, "labels": 1.0},
+            "augment=mixup mixes samples, which no label fits",
+        ),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, told) -> None:
+    with pytest.raises(RecipeError, match=f"pass 'fine-tune': {told}"):
+        FineTune(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
         ({"features": 1.0}, "have no tensor of the same name and shape among sums of a residual"),
         ({"features": 1.0, "tensors": ("q*",)}, r"of the same name and shape among of q\*"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(options, told) -> None:
+def test_features_that_the_models_do_not_share_are_refused(options, told) -> None:
     with pytest.raises(PassError, match=told):
         run(perceptron(), FineTune(**options))
 
