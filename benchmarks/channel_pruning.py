@@ -55,19 +55,19 @@ PLANS: Mapping[str, Plan] = {
     "resnet20": Plan(
         samples=5000,
         amount=0.3,
-        criteria=("random", "l2", "geometric-median", "wanda", "second-order"),
+        criteria=("random", "l2", "geometric-median", "wanda", "taylor", "second-order"),
         int8=("quantize-static",),
     ),
     "efficientnet-lite0": Plan(
         samples=400,
         amount=0.3,
-        criteria=("random", "l2", "second-order"),
+        criteria=("random", "l2", "taylor", "second-order"),
         int8=("quantize-static",),
     ),
     "minilm": Plan(
         samples=1000,
         amount=0.5,
-        criteria=("random", "l2", "second-order"),
+        criteria=("random", "l2", "taylor", "second-order"),
         int8=("quantize-dynamic", "quantize-weights"),
         before=("prune-vocabulary",),
     ),

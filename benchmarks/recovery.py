@@ -68,10 +68,29 @@ amount = {amount}
 _REFIT = _passes("refit-weights", "strip-pruned")
 _IMAGES = """
 [[pass]]
+name = "{name}"
+epochs = 40
+batch_size = 64
+learning_rate = 1e-3
+temperature = 4
+augment = "images"
+mirror_teacher = true
+average = 0.998
+{options}
+"""
+_ROUNDED = """
+[[pass]]
+name = "quantize-static"
+
+[[pass]]
 name = "fine-tune"
 epochs = 3
 batch_size = 64
-learning_rate = 1e-3
+learning_rate = 1e-4
+temperature = 4
+augment = "images"
+mirror_teacher = true
+average = 0.99
 """
 _HELD = """
 [[pass]]
@@ -105,11 +124,21 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         Row(name="random channels", recipe=_channels("random", 0.5) + _REFIT),
         Row(name="channels by l2", recipe=_channels("l2", 0.5) + _REFIT),
         Row(name="channels by taylor", recipe=_channels("taylor", 0.5) + _REFIT),
-        Row(name="taylor, recovered", recipe=_IMAGES, start="channels by taylor"),
+        Row(
+            name="taylor, recovered",
+            recipe=_IMAGES.format(name="fine-tune", options=""),
+            start="channels by taylor",
+        ),
         Row(
             name="taylor, recovered, int8",
             recipe=_passes("quantize-static"),
             start="taylor, recovered",
+        ),
+        Row(name="that, trained on in int8", recipe=_ROUNDED, start="taylor, recovered"),
+        Row(
+            name="channels by taylor, weak",
+            recipe=_IMAGES.format(name="distill", options='start = "random"'),
+            start="channels by taylor",
         ),
     ),
     "digits": (

@@ -41,13 +41,24 @@ def why_unfit(augmentation: Augmentation, feeds: Mapping[str, np.ndarray]) -> st
         augmentation: how.
         feeds: a batch of the model's inputs.
     """
-    moved = augmentation in (Augmentation.IMAGES, Augmentation.BOTH)
     for name, values in feeds.items():
         if augmentation.mixes and values.dtype.kind != "f":
             return f"input {name!r} is {values.dtype}: mixing is for floats"
-        if moved and (values.ndim != 4 or values.dtype.kind != "f"):
+    moved = augmentation in (Augmentation.IMAGES, Augmentation.BOTH)
+    return why_no_images(feeds) if moved else None
+
+
+def why_no_images(feeds: Mapping[str, np.ndarray]) -> str | None:
+    """Why inputs cannot be mirrored and moved; None if all are float images [N, C, H, W]."""
+    for name, values in feeds.items():
+        if values.ndim != 4 or values.dtype.kind != "f":
             return f"input {name!r} {list(values.shape)} is no batch of images [N, C, H, W]"
     return None
+
+
+def mirrored(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Images [N, C, H, W] from left to right."""
+    return {name: np.ascontiguousarray(images[..., ::-1]) for name, images in feeds.items()}
 
 
 def augment(
@@ -70,7 +81,7 @@ def augment(
 def _moved(
     feeds: Mapping[str, np.ndarray], count: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    mirrored = rng.random(count) < 0.5
+    turned = rng.random(count) < 0.5
     shifts = rng.uniform(-1, 1, (count, 2))
     varied: dict[str, np.ndarray] = {}
     for name, images in feeds.items():
@@ -82,7 +93,7 @@ def _moved(
         starts = np.rint((shifts + 1) * margins).astype(int)
         for sample, (top, left) in enumerate(starts):
             image = padded[sample, :, top : top + height, left : left + width]
-            result[sample] = image[:, :, ::-1] if mirrored[sample] else image
+            result[sample] = image[:, :, ::-1] if turned[sample] else image
         varied[name] = result
     return varied
 

@@ -95,6 +95,8 @@ class Schedule:
         patience: evaluations on these without a better one before training stops; there are
             `evaluations` in all.
         evaluations: how often the held-out samples are looked at.
+        average: share of the past in a moving average of the weights, of each step; the average is
+            then what is judged and kept. 0 keeps the weights of the best moment themselves.
         seed: of order, split and noise.
         checkpoint: an .npz that keeps how far training got; it goes on from there if the file is
             there already. None keeps nothing.
@@ -108,6 +110,7 @@ class Schedule:
     held_out: float = 0.1
     patience: int = 10
     evaluations: int = 20
+    average: float = 0.0
     seed: int = 0
     checkpoint: Path | None = None
 
@@ -158,6 +161,8 @@ class Training:
         objective: what is made small.
         schedule: how long.
         augmentation: how the samples are varied that are trained on, not those held out.
+        both_sides: the teacher's tensors are the mean of what it says of images and of their mirror
+            images.
         inputs: for each input of the student the teacher's tensor that feeds it, where the student
             stands for a part of the teacher. Empty where both read the data.
         frozen: stored tensors that keep their values.
@@ -176,6 +181,7 @@ class Training:
     objective: Objective = field(default_factory=Objective)
     schedule: Schedule = field(default_factory=Schedule)
     augmentation: Augmentation = Augmentation.NONE
+    both_sides: bool = False
     inputs: Mapping[str, str] = field(default_factory=dict)
     frozen: frozenset[Constant] = frozenset()
     masks: Mapping[Constant, np.ndarray] = field(default_factory=dict)

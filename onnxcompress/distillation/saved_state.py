@@ -93,12 +93,21 @@ class SavedState:
     def save(
         self,
         masters: Sequence[torch.Tensor],
+        averages: Sequence[torch.Tensor],
         optimizer: torch.optim.Optimizer,
         reached: Reached,
         history: Sequence[Evaluated],
         best: Sequence[torch.Tensor],
     ) -> None:
         """Writes the file, whole or not at all.
+
+        Args:
+            masters: the weights.
+            averages: of each, see `Average`; empty where none is kept.
+            optimizer: whose moments are saved.
+            reached: how far it got.
+            history: of the evaluations.
+            best: the weights that were best.
 
         Raises:
             OutputError: it cannot be written.
@@ -113,6 +122,7 @@ class SavedState:
             arrays[f"best_{index}"] = kept.numpy()
             for name, value in optimizer.state.get(master, {}).items():
                 arrays[f"{name}_{index}"] = value.numpy()
+        arrays |= {f"average_{index}": mean.numpy() for index, mean in enumerate(averages)}
         draft = self._path.with_name(f".{self._path.name}.part")
         try:
             with draft.open("wb") as file:
@@ -123,8 +133,13 @@ class SavedState:
                 draft.unlink()
             raise OutputError(f"{self._path}: cannot be written: {fault.strerror}") from fault
 
-    def load(self, masters: Sequence[torch.Tensor], optimizer: torch.optim.Optimizer) -> Loaded:
-        """Puts weights and the optimizer's moments back, and tells the rest.
+    def load(
+        self,
+        masters: Sequence[torch.Tensor],
+        averages: Sequence[torch.Tensor],
+        optimizer: torch.optim.Optimizer,
+    ) -> Loaded:
+        """Puts weights, their averages and the optimizer's moments back, and tells the rest.
 
         Raises:
             CheckpointError: the file is damaged or belongs to another training.
@@ -133,7 +148,7 @@ class SavedState:
             with self._path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 asked = str(arrays["question"])
                 if asked == self._asked:
-                    return self._restore(arrays, masters, optimizer)
+                    return self._restore(arrays, masters, averages, optimizer)
         except _DAMAGED as fault:
             raise CheckpointError(f"{self._path}: not a training checkpoint: {fault}") from fault
         raise CheckpointError(
@@ -145,8 +160,11 @@ class SavedState:
         self,
         arrays: np.lib.npyio.NpzFile,
         masters: Sequence[torch.Tensor],
+        averages: Sequence[torch.Tensor],
         optimizer: torch.optim.Optimizer,
     ) -> Loaded:
+        for index, mean in enumerate(averages):
+            mean.copy_(torch.from_numpy(arrays[f"average_{index}"]))
         best: list[torch.Tensor] = []
         for index, master in enumerate(masters):
             stored = arrays[f"master_{index}"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from onnxcompress.distillation import losses
+from onnxcompress.distillation.average import Average
 from onnxcompress.distillation.interpreter import Interpreter
 from onnxcompress.distillation.lessons import Lesson, Lessons
 from onnxcompress.distillation.losses import real_rows
@@ -79,6 +81,7 @@ class Trainer:
         size = lessons.batch_size(training.schedule.batch_size)
         self._steps_of_epoch = math.ceil(len(self._seen) / size)
         self._variances: dict[str, torch.Tensor] = {}
+        self._average: Average | None = None
         self._best: list[torch.Tensor] = []
         self._history: list[Evaluated] = []
         self._reached = Reached()
@@ -89,11 +92,15 @@ class Trainer:
         masters = [each.master for each in self._parameters]
         optimizer = torch.optim.Adam(masters, lr=schedule.learning_rate)
         self._add_noise()
+        if schedule.average:
+            self._average = Average(masters, schedule.average)
+        averages = [] if self._average is None else self._average.values
         begin = time.monotonic()
         saved = self._saved()
         self._measure_variances()
         if saved is not None and saved.exists():
-            self._reached, self._history, self._best = saved.load(masters, optimizer)
+            found = saved.load(masters, averages, optimizer)
+            self._reached, self._history, self._best = found
         else:
             self._evaluate(0, 0.0)
         step, before = self._reached.step, self._reached.seconds
@@ -114,13 +121,15 @@ class Trainer:
                     stopped = f"the loss was not finite: use a learning_rate below {rate:g}"
                     break
                 step += 1
+                if self._average is not None:
+                    self._average.add(step)
                 self._progress(step, total)
                 if step % every == 0 or step == total:
                     seconds = before + time.monotonic() - begin
                     self._evaluate(step, seconds)
                     if saved is not None:
                         reached = replace(self._reached, step=step, seconds=seconds)
-                        saved.save(masters, optimizer, reached, self._history, self._best)
+                        saved.save(masters, averages, optimizer, reached, self._history, self._best)
             if self._history[-1].step != step and self._is_sound():
                 self._evaluate(step, before + time.monotonic() - begin)
         except KeyboardInterrupt:
@@ -249,17 +258,21 @@ class Trainer:
             varies = variance > _LEAST_VARIANCE * squares / count
             self._variances[name] = torch.tensor(variance if varies else 1.0).float()
 
+    def _judged(self) -> AbstractContextManager[None]:
+        """The weights that count in the end, in their place."""
+        return nullcontext() if self._average is None else self._average.shown()
+
     def _evaluate(self, step: int, seconds: float) -> None:
         """Looks at the held-out samples; keeps the weights if they never were better."""
         total = 0.0
-        with torch.no_grad():
+        with torch.no_grad(), self._judged():
             for lesson in self._lessons.batches(self._held, self._training.schedule.batch_size):
                 total += float(self._loss(lesson)) * lesson.count
             # Without it the best moment would be the one before the penalty began to tell.
             extra = float(penalty(self._training.penalty, self._parameters))
-        loss = total / len(self._held) + extra
-        if not self._history or loss < min(each.loss for each in self._history):
-            self._best = [each.master.detach().clone() for each in self._parameters]
+            loss = total / len(self._held) + extra
+            if not self._history or loss < min(each.loss for each in self._history):
+                self._best = [each.master.detach().clone() for each in self._parameters]
         self._history.append(Evaluated(step=step, loss=loss, seconds=seconds))
 
     def _trained(self, steps: int, stopped: str) -> Trained:

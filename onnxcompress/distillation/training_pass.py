@@ -53,10 +53,14 @@ class TrainingPass(Pass):
         tensors: names (shell-style patterns) of these tensors, alike in both models; by default up
             to eight sums of a residual stream.
         augment: how samples are varied that are trained on; the teacher sees them so too.
+        mirror_teacher: the teacher's outputs, one row for each image, are the mean of what it says
+            of the image and of its mirror image: it errs less so.
         teacher: an .onnx file below the current folder; by default the model as it was before the
             first pass of this run.
         held_out: share of the samples that choose the best moment and are not trained on.
         patience: evaluations on these without a better one before it stops.
+        average: share of the past, of each step, in a moving average of the weights that is judged
+            and kept in their place: 0.998, say, for training over some thousand steps; 0 for none.
         seed: of all that is random.
         checkpoint: an .npz below the current folder to keep how far it got in, and to go on from.
     """
@@ -75,9 +79,11 @@ class TrainingPass(Pass):
     features: float = 0.0
     tensors: tuple[str, ...] = ()
     augment: Augmentation = Augmentation.NONE
+    mirror_teacher: bool = False
     teacher: str | None = None
     held_out: float = 0.1
     patience: int = 10
+    average: float = 0.0
     seed: int = 0
     checkpoint: str | None = None
 
@@ -97,6 +103,7 @@ class TrainingPass(Pass):
             "temperature": self.temperature > 0,
             "held_out": 0 < self.held_out < 1,
             "patience": self.patience >= 1,
+            "average": 0 <= self.average < 1,
         }
         for name, holds in rules.items():
             if not holds:
@@ -124,6 +131,7 @@ class TrainingPass(Pass):
             learning_rate=self.learning_rate,
             held_out=self.held_out,
             patience=self.patience,
+            average=self.average,
             seed=self.seed,
             checkpoint=checkpoint,
         )

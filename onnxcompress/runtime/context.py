@@ -193,7 +193,12 @@ class RuntimeContext:
             raise PassError(NO_TORCH) from fault
         tensors = targets_of(training)
         lessons = TaughtSamples(
-            data, training.teacher, tensors, training.inputs, training.augmentation
+            data,
+            training.teacher,
+            tensors,
+            training.inputs,
+            training.augmentation,
+            both_sides=training.both_sides,
         )
         progress = _unheard if self._training_progress is None else self._training_progress()
         return Trainer(training, lessons, progress).run()

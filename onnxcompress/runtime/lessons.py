@@ -6,18 +6,14 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import psutil
 
 from onnxcompress.data.batching import padded
 from onnxcompress.data.dataset import Batch, Dataset
 from onnxcompress.distillation.augmentation import Augmentation, augment, why_unfit
 from onnxcompress.distillation.lessons import Lesson
 from onnxcompress.errors import DataError
-from onnxcompress.ir.clone import clone
-from onnxcompress.ir.model import Model, Variable
-from onnxcompress.runtime.calibration import fingerprint
-from onnxcompress.runtime.loading import session_of
-from onnxcompress.runtime.session import SessionSettings
+from onnxcompress.ir.model import Model
+from onnxcompress.runtime.teacher import Teacher
 
 _KEPT_BYTES = 256 << 20
 """What the teacher said may take; more is asked for again in every epoch."""
@@ -33,6 +29,7 @@ class TaughtSamples:
         inputs: for each input of the student the teacher's tensor that feeds it; empty where the
             data do.
         augmentation: how samples are varied where that is asked for.
+        both_sides: see `Teacher`.
     """
 
     def __init__(
@@ -42,32 +39,21 @@ class TaughtSamples:
         tensors: Sequence[str],
         inputs: Mapping[str, str],
         augmentation: Augmentation = Augmentation.NONE,
+        *,
+        both_sides: bool = False,
     ):
         self._data = data
-        self._teacher = teacher
         self._targets = tuple(tensors)
         self._inputs = dict(inputs)
         self._augmentation = augmentation
-        self._wanted = tuple(dict.fromkeys((*tensors, *inputs.values())))
         self._kept: dict[str, np.ndarray] = {}
         self._known = np.zeros(len(data), bool)
         self._keeps = True
         self._has_rows = False
+        self._teacher: Teacher | None = None
         if teacher is not None:
-            given = {tensor.name for tensor in teacher.graph.inputs}
-            self._computed = [name for name in self._wanted if name not in given]
-            watched = clone(teacher)
-            outputs = {output.name: output for output in watched.graph.outputs}
-            # What nobody asks for need not be computed.
-            watched.graph.outputs[:] = [
-                outputs.get(name, Variable(name)) for name in self._computed
-            ]
-            threads = psutil.cpu_count(logical=False) or 1
-            self._session = (
-                session_of(watched, SessionSettings(threads=threads, prepack=False))
-                if self._computed
-                else None
-            )
+            wanted = tuple(dict.fromkeys((*tensors, *inputs.values())))
+            self._teacher = Teacher(teacher, wanted, both_sides=both_sides)
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -75,7 +61,7 @@ class TaughtSamples:
 
     def fingerprint(self) -> str:
         """What tells these lessons from others: the data, the teacher and what it is asked."""
-        teacher = "" if self._teacher is None else fingerprint(self._teacher)
+        teacher = "" if self._teacher is None else self._teacher.fingerprint()
         asked = self._targets, sorted(self._inputs.items()), self._augmentation.value
         told = repr((self._data.fingerprint(), teacher, asked))
         return hashlib.sha256(told.encode()).hexdigest()
@@ -90,7 +76,7 @@ class TaughtSamples:
         """See `Lessons.batches`.
 
         Raises:
-            DataError: the inputs cannot be varied so.
+            DataError: the inputs cannot be varied so, or mirrored.
         """
         order = np.asarray(order, np.int64)
         done = 0
@@ -123,10 +109,7 @@ class TaughtSamples:
 
     def _asked(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The teacher's tensors for a batch, computed."""
-        if self._teacher is None:
-            return {}
-        values = {} if self._session is None else self._session.run(feeds, self._computed)
-        return values | {name: feeds[name] for name in self._wanted if name in feeds}
+        return {} if self._teacher is None else self._teacher.says(feeds)
 
     def _told(self, batch: Batch, samples: np.ndarray) -> Mapping[str, np.ndarray]:
         """The teacher's tensors for a batch as it is in the data, computed or remembered."""

@@ -49,6 +49,8 @@ class SessionSettings:
         threads: threads within one operator; operators always run one after the other.
         optimize: all of onnxruntime's graph optimizations, or none.
         prepack: whether kernels may keep a rearranged copy of their weights.
+        spin: whether threads that wait keep a core busy: for a while after each run they slow down
+            whatever else the process computes.
         profile_to: start of the path of the profile that `Session.end_profiling` completes.
         save_optimized_to: where to write the graph that onnxruntime really runs; its weights go
             beside it, in a file of the same name with `.data` at its end.
@@ -57,6 +59,7 @@ class SessionSettings:
     threads: int = 1
     optimize: bool = True
     prepack: bool = True
+    spin: bool = True
     profile_to: Path | None = None
     save_optimized_to: Path | None = None
 
@@ -212,6 +215,8 @@ def _options(settings: SessionSettings) -> ort.SessionOptions:
     options.log_severity_level = _LOG_FATAL
     if not settings.prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
+    if not settings.spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if settings.profile_to is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(settings.profile_to)

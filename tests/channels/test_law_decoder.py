@@ -12,6 +12,7 @@ from onnxcompress.data.loading import load_dataset
 from onnxcompress.ir import io
 from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.runtime.session import Session
+from tests.conftest import SUBJECTS
 from tests.tiny_decoder import LENGTH
 
 from .law import Feeds, Mask, loose_slices, try_law, whole_units
@@ -53,3 +54,17 @@ def test_stripping_changes_no_output(tiny_decoder: Path, mask: Mask) -> None:
         outcome = try_law(model, feeds, seed=seed, mask=mask)
         assert outcome.holds and outcome.effect > 1e-2, outcome
         assert outcome.after < 0.9 * outcome.before, outcome
+
+
+def test_stripping_smollm2_changes_no_output() -> None:
+    folder = SUBJECTS / "smollm2"
+    if not (folder / "model.onnx").is_file():
+        pytest.skip("smollm2 was not fetched: python -m benchmarks.subjects fetches it")
+    data = load_dataset(str(folder / "test.npz"), Session(folder / "model.onnx").inputs)
+    feeds = dict(next(data.take(range(1)).batches(1)).feeds)
+    for name in ("input_ids", "attention_mask", "position_ids"):
+        feeds[name] = feeds[name][:, :16]
+    outcome = try_law(io.load(folder / "model.onnx"), [feeds], seed=0)
+    assert outcome.holds and outcome.effect > 1e-2, outcome
+    assert outcome.groups == 60  # query heads and neurons of 30 layers
+    assert outcome.after < 0.9 * outcome.before, outcome

@@ -86,8 +86,9 @@ def test_student_comes_near_its_teacher() -> None:
     assert np.square(after - wanted).mean() < 0.25 * np.square(before - wanted).mean()
 
 
-def test_loss_told_is_the_objective_on_held_out_samples() -> None:
-    training = taught(objective=Objective(loss=OutputLoss.MSE))
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_loss_told_is_the_objective_on_held_out_samples(average: float) -> None:
+    training = schedule(taught(objective=Objective(loss=OutputLoss.MSE)), average=average)
     data = samples(training.student)
     trained = train(training, data)
     x = np.concatenate([batch.feeds["x"] for batch in data.batches(40)])
@@ -109,12 +110,15 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     assert stored_bytes(train(schedule(taught(), seed=1), data)) != first
 
 
+@pytest.mark.parametrize("average", [0.0, 0.9])
 @pytest.mark.parametrize("batch", ["n", "4"])
 @pytest.mark.parametrize("cut", [3, 8, 13])
-def test_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path, cut, batch) -> None:
+def test_resumed_training_ends_where_an_uninterrupted_one_does(
+    tmp_path: Path, cut: int, batch: str, average: float
+) -> None:
     teacher = perceptron(batch=batch)
     plan = Schedule(epochs=4, batch_size=8, learning_rate=1e-2, held_out=0.2)
-    plan = dataclasses.replace(plan, evaluations=10**6, patience=10**6)
+    plan = dataclasses.replace(plan, evaluations=10**6, patience=10**6, average=average)
     training = Training(student=moved(teacher), teacher=teacher, schedule=plan, noise=0.1, pull=0.1)
     data = samples(teacher, 37)
     whole = train(training, data)
@@ -132,6 +136,16 @@ def test_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path, c
     again = train(resumable, data)  # nothing is left to do
     assert stored_bytes(again) == stored_bytes(whole)
     assert again.steps == whole.steps
+
+
+def test_average_is_what_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "training.npz"
+    trained = train(schedule(taught(), average=0.9, checkpoint=path), samples(perceptron(), 64))
+    assert trained.best == trained.history[-1]
+    with np.load(path) as arrays:
+        for index, values in enumerate(by_name(trained).values()):
+            np.testing.assert_array_equal(arrays[f"average_{index}"], values)
+            assert np.abs(arrays[f"master_{index}"] - values).max() > 1e-6
 
 
 def test_epochs_of_a_fixed_batch_are_whole() -> None:
@@ -404,6 +418,7 @@ def test_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
     others = [
         schedule(training, seed=1),
         schedule(training, epochs=3),
+        schedule(training, average=0.5),
         dataclasses.replace(training, noise=0.1),
         dataclasses.replace(training, objective=Objective(temperature=3.0)),
         dataclasses.replace(training, student=moved(perceptron(), seed=1)),

@@ -221,6 +221,7 @@ def test_no_torch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"temperature": 0}, "temperature=0 is out of range"),
         ({"held_out": 1}, "held_out=1 is out of range"),
         ({"patience": 0}, "patience=0 is out of range"),
+        ({"average": 1}, "average=1 is out of range"),
         ({"l1": -1}, "l1=-1 is out of range"),
         ({"group_lasso": -1}, "group_lasso=-1 is out of range"),
         ({"outputs": 0}, "nothing to learn from: outputs, labels and features are all 0"),
@@ -267,6 +268,29 @@ def test_checkpoints_are_gone_on_from(tmp_path: Path, monkeypatch: pytest.Monkey
         results.append({name: each.tobytes() for name, each in stored(model).items()})
     assert results[0] == results[1]
     assert (tmp_path / "training.npz").is_file()
+
+
+def test_average_is_stored() -> None:
+    """Other weights than the last step's, from the same steps."""
+    stored_ones = []
+    for average in (0.0, 0.9):
+        model = moved(perceptron())
+        context = RuntimeContext(samples(model)).with_original_model(perceptron())
+        PassManager([tuned(steps=12, average=average)]).run(model, context)
+        stored_ones.append(weights(model))
+    last, mean = stored_ones
+    start = weights(moved(perceptron()))
+    for name in last:
+        went, mean_went = (np.abs(each[name] - start[name]).sum() for each in (last, mean))
+        assert mean_went > 0.05 * went
+        assert np.abs(mean[name] - last[name]).max() > 1e-4
+
+
+def test_mirrored_teachers_are_for_images() -> None:
+    with pytest.raises(
+        PassError, match=r"mirror_teacher: input 'x' \[8, 6\] is no batch of images"
+    ):
+        run(moved(perceptron()), tuned(mirror_teacher=True))
 
 
 def test_features_named_are_matched() -> None:
