@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -18,6 +19,7 @@ import pytest
 from onnxcompress import cli
 from onnxcompress.recipe import Recipe
 from onnxcompress.report.json import json_schema
+from tests.conftest import SUBJECTS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,10 +67,50 @@ def test_commands(text: str) -> None:
         assert cli.run(arguments) in (cli.DONE, cli.NOTHING_BETTER)
 
 
-@pytest.mark.parametrize("text", blocks("toml"))
+RECIPES = [each for mark in ("", "image", "text") for each in blocks("toml", mark)]
+
+
+@pytest.mark.parametrize("text", RECIPES)
 def test_recipes(text: str) -> None:
     recipe = Recipe.parse(text)
     assert Recipe.parse(recipe.dump()) == recipe
+
+
+def compressed(folder: Path, recipe: str) -> list[str]:
+    """Runs a recipe of a page as it stands; the passes that changed something."""
+    (folder / "recipe.toml").write_text(recipe)
+    command = "compress model.onnx -o small.onnx --data data.npz --training training.npz"
+    options = ["--recipe", "recipe.toml", "--json", "report.json"]
+    assert cli.run([*command.split(), *options]) in (cli.DONE, cli.NOTHING_BETTER)
+    report = json.loads((folder / "report.json").read_text())
+    (tried,) = [each for each in report["candidates"] if each["name"] == "recipe"]
+    return [each["name"] for each in tried["passes"] if each["changes"]]
+
+
+@pytest.mark.parametrize("text", blocks("toml", "image"))
+def test_recipe_for_images_runs_as_it_stands(text: str, folder: Path) -> None:
+    changed = compressed(folder, text)
+    assert {"prune-channels", "strip-pruned", "fine-tune", "quantize-static"} <= set(changed)
+    before, after = (folder / name for name in ("model.onnx", "small.onnx"))
+    assert after.stat().st_size < 0.3 * before.stat().st_size
+
+
+@pytest.mark.parametrize("text", blocks("toml", "text"))
+def test_recipe_for_texts_runs_as_it_stands(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On few documents: how good the student becomes, benchmarks.recovery measures."""
+    subject = SUBJECTS / "minilm"
+    if not (subject / "model.onnx").is_file():
+        pytest.skip("minilm was not fetched: python -m benchmarks.subjects fetches it")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.onnx").symlink_to(subject / "model.onnx")
+    for name, source, count in (("data", "calibration", 12), ("training", "training", 8)):
+        with np.load(subject / f"{source}.npz") as arrays:
+            np.savez(tmp_path / f"{name}.npz", **{key: arrays[key][:count] for key in arrays})
+    changed = compressed(tmp_path, text)
+    assert {"drop-block", "quantize-dynamic", "quantize-weights"} <= set(changed)
+    assert (tmp_path / "small.onnx").stat().st_size < 20_000_000
 
 
 @pytest.mark.parametrize("text", blocks("toml", "entry-point"))
