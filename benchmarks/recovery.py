@@ -116,8 +116,10 @@ count = 3
     + _channels("second-order", 0.2)
     + _REFIT
 )
-_STRONG = _DOCUMENTS.format(options="steps = 160\nlearning_rate = 2e-4")
-_WEAK = _DOCUMENTS.format(options='start = "random"\nsteps = 160\nlearning_rate = 5e-4')
+_STRONG = _DOCUMENTS.format(options="steps = 120\nlearning_rate = 3e-5\naverage = 0.95")
+_WEAK = _DOCUMENTS.format(
+    options='start = "random"\nsteps = 120\nlearning_rate = 5e-4\naverage = 0.95'
+)
 
 ROWS: Mapping[str, tuple[Row, ...]] = {
     "resnet20": (
