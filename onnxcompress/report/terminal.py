@@ -252,16 +252,16 @@ def _pass_lines(report: PassReport) -> Iterator[Text]:
 def data_line(data: DataReport) -> Text:
     """What the numbers stand on."""
     labels = "labelled" if data.labelled else "unlabelled"
-    calibrated = f", calibrated on {data.calibration_samples} others"
-    trained = f", {data.training_samples} others to train on"
-    tested = f", pruning tested on {data.validation_samples}"
-    return Text(
-        f"Judged on {data.evaluation_samples} {labels} samples"
-        + (calibrated if data.calibration_samples else "")
-        + (trained if data.training_samples else "")
-        + (tested if data.validation_samples else "")
-        + (f" from {data.source}" if data.source else " that were made up"),
-    )
+    parts = [f"Judged on {data.evaluation_samples} {labels} samples"]
+    calibrated = f"calibrated on {data.calibration_samples}"
+    if data.calibration_samples and not data.training_samples:
+        parts.append(f"{calibrated} others")
+    if data.validation_samples:
+        parts.append(f"pruning tested on {data.validation_samples}")
+    line = ", ".join(parts) + (f" from {data.source}" if data.source else " that were made up")
+    if data.training_samples:
+        line += f"; {data.training_samples} others to train on, {calibrated} of these"
+    return Text(line)
 
 
 def size_text(size: float) -> str:

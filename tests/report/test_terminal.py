@@ -8,7 +8,8 @@ import onnxcompress
 from onnxcompress.inspection import inspect_model
 from onnxcompress.ir import io
 from onnxcompress.recipe import Recipe, parse_pass
-from onnxcompress.report.terminal import compress_report, inspect_report
+from onnxcompress.report.schema import DataReport
+from onnxcompress.report.terminal import compress_report, data_line, inspect_report
 from tests.helpers import parse
 
 
@@ -43,3 +44,30 @@ def test_what_training_did_is_told(tmp_path: Path) -> None:
     details = [each.detail for each in report.candidates[0].passes[1].changes]
     assert "loss on held-out samples" in details[0]
     assert details[0] in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "told"),
+    [
+        (None, {"calibration_samples": 0}, "Judged on 60 labelled samples that were made up"),
+        ("d.npz", {}, "Judged on 60 labelled samples, calibrated on 20 others from d.npz"),
+        (
+            "d.npz",
+            {"validation_samples": 9},
+            "Judged on 60 labelled samples, calibrated on 20 others, pruning tested on 9 "
+            "from d.npz",
+        ),
+        (
+            "d.npz",
+            {"validation_samples": 9, "training_samples": 500},
+            "Judged on 60 labelled samples, pruning tested on 9 from d.npz; 500 others to train "
+            "on, calibrated on 20 of these",
+        ),
+    ],
+)
+def test_what_the_numbers_stand_on_is_told(
+    source: str | None, given: dict[str, int], told: str
+) -> None:
+    samples = {"calibration_samples": 20, "evaluation_samples": 60, **given}
+    report = DataReport(source=source, labelled=True, caveat=None, **samples)
+    assert data_line(report).plain == told
