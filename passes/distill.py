@@ -80,7 +80,7 @@ class Distill(TrainingPass):
                 objective=self.objective(model, teacher, context),
                 schedule=self.schedule(),
                 augmentation=self.augment,
-                both_sides=self.mirror_teacher,
+                mirror_teacher=self.mirror_teacher,
                 frozen=frozen,
                 masks=zeros_that_stay(model, context) if keeps_zeros else {},
                 pull=self.pull,

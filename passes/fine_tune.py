@@ -78,7 +78,7 @@ class FineTune(TrainingPass):
                 objective=self.objective(model, teacher, context),
                 schedule=self.schedule(),
                 augmentation=self.augment,
-                both_sides=self.mirror_teacher,
+                mirror_teacher=self.mirror_teacher,
                 frozen=frozen,
                 masks=masks,
                 grids=grids,

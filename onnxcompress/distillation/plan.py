@@ -161,8 +161,8 @@ class Training:
         objective: what is made small.
         schedule: how long.
         augmentation: how the samples are varied that are trained on, not those held out.
-        both_sides: the teacher's tensors are the mean of what it says of images and of their mirror
-            images.
+        mirror_teacher: the teacher's tensors are the mean of what it says of images and of their
+            mirror images.
         inputs: for each input of the student the teacher's tensor that feeds it, where the student
             stands for a part of the teacher. Empty where both read the data.
         frozen: stored tensors that keep their values.
@@ -181,7 +181,7 @@ class Training:
     objective: Objective = field(default_factory=Objective)
     schedule: Schedule = field(default_factory=Schedule)
     augmentation: Augmentation = Augmentation.NONE
-    both_sides: bool = False
+    mirror_teacher: bool = False
     inputs: Mapping[str, str] = field(default_factory=dict)
     frozen: frozenset[Constant] = frozenset()
     masks: Mapping[Constant, np.ndarray] = field(default_factory=dict)

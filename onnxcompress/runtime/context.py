@@ -198,7 +198,7 @@ class RuntimeContext:
             tensors,
             training.inputs,
             training.augmentation,
-            both_sides=training.both_sides,
+            both_sides=training.mirror_teacher,
         )
         progress = _unheard if self._training_progress is None else self._training_progress()
         return Trainer(training, lessons, progress).run()
