@@ -68,7 +68,8 @@ def compare(folder: Path, samples: int | None) -> Comparison:
             try:
                 built = run_in_child(build, index, source, calibration, output)
             except ChildError as fault:
-                rows.append(Row(name=peer.name, failure=str(fault)))
+                told = str(fault).replace(work + os.sep, "")  # a folder that is gone by then
+                rows.append(Row(name=peer.name, failure=told))
                 continue
             rows.append(Row(name=peer.name, made=_made(built) + _cost(built)))
             paths.append(output)
