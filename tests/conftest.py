@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 SUBJECTS = default_cache(os.environ)
 
 
+def fetched(name: str) -> Path:
+    """The folder of a subject; the test is skipped where it was not fetched."""
+    folder = SUBJECTS / name
+    if not (folder / "model.onnx").is_file():
+        pytest.skip(f"{name} was not fetched: python -m benchmarks.subjects fetches it")
+    return folder
+
+
 @pytest.fixture(params=["efficientnet-lite0", "minilm", "resnet20"])
 def subject(request: pytest.FixtureRequest) -> Path:
     """The folder of a real model with real data: model.onnx, calibration.npz, test.npz."""
-    folder = SUBJECTS / request.param
-    if not (folder / "model.onnx").is_file():
-        pytest.skip(f"{request.param} was not fetched: python -m benchmarks.subjects fetches it")
-    return folder
+    return fetched(request.param)
 
 
 @pytest.fixture(scope="session")

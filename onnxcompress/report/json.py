@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 
@@ -57,9 +58,16 @@ def read_sensitivity(path: str | os.PathLike[str]) -> SensitivityReport:
 
 
 def json_schema() -> str:
-    """The JSON schema of all reports."""
+    """The JSON schema of all reports, the same under every msgspec that we allow.
+
+    Descriptions are docstrings. Some releases of msgspec take them as they stand in the source,
+    others without their indentation; here they always lose it.
+    """
     schemas, parts = msgspec.json.schema_components(
         [CompressReport, BenchReport, InspectReport, SensitivityReport, GroupsReport]
     )
+    for part in parts.values():
+        if "description" in part:
+            part["description"] = inspect.cleandoc(part["description"])
     document = {"anyOf": list(schemas), "$defs": parts}
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"

@@ -16,7 +16,7 @@ from onnxcompress.ir import io
 from onnxcompress.recipe import parse_pass
 from onnxcompress.runtime.session import Session
 from tests.benchmarks.test_compare import _report
-from tests.conftest import SUBJECTS
+from tests.conftest import fetched
 
 ENTRIES = (
     Entry(family=FAMILIES[0], failure="it | broke"),
@@ -89,7 +89,7 @@ def test_the_picture_has_a_panel_for_each_subject_and_does_not_change(tmp_path: 
 
 
 def test_a_recipe_is_run_on_the_cleaned_model(tmp_path: Path) -> None:
-    folder, output, cleaned = SUBJECTS / "resnet20", tmp_path / "out.onnx", tmp_path / "clean.onnx"
+    folder, output, cleaned = fetched("resnet20"), tmp_path / "out.onnx", tmp_path / "clean.onnx"
     source, calibration = folder / "model.onnx", folder / "calibration.npz"
     families.clean(source, calibration, cleaned)
     families.compress(cleaned, calibration, ["quantize-weights:bits=4"], output)
