@@ -1,4 +1,8 @@
-"""How sure a figure is, from the samples alone: percentile bootstrap, seeded."""
+"""Seeded resampling, and the plain percentile interval that times are given with.
+
+Drops of accuracy have skewed samples and rare losses, which this interval covers too seldom: theirs
+are in `intervals`.
+"""
 
 from __future__ import annotations
 
