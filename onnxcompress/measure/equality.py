@@ -1,0 +1,42 @@
+"""The share of positions that are equal: for outputs of which near is not good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from onnxcompress.measure.arrays import check_counts
+from onnxcompress.measure.rates import lost, mean
+from onnxcompress.measure.tally import RowTally
+
+
+def equal_tally(output: np.ndarray | Sequence[Any], target: np.ndarray | Sequence[Any]) -> RowTally:
+    """The share of equal positions, and 1; (samples, 2).
+
+    A sample of another shape shares nothing; two without any positions are equal.
+
+    Args:
+        output: integers, booleans or texts, (samples, ...) or a list of one array a sample.
+        target: the labels or the original's outputs, alike.
+
+    Raises:
+        DataError: there are not as many targets as samples.
+    """
+    check_counts(output, target)
+    pairs = zip(output, target, strict=True)
+    shares = [_share(np.asarray(ours), np.asarray(wanted)) for ours, wanted in pairs]
+    return RowTally(np.stack([np.array(shares, dtype=np.float64), np.ones(len(shares))], axis=1))
+
+
+equal_value: Final = mean
+equal_drop: Final = lost(mean)
+
+
+def _share(output: np.ndarray, target: np.ndarray) -> float:
+    if output.shape != target.shape:
+        return 0.0
+    if not output.size:
+        return 1.0
+    return float(np.mean(output == target))
