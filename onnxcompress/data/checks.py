@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 LABELS = "labels"
 
 
-def label_key(found: Collection[str], signature: Sequence[TensorSignature]) -> str | None:
-    """The key of the labels among the names found; an input of the model of that name is none."""
-    is_input = any(tensor.name == LABELS for tensor in signature)
-    return LABELS if LABELS in found and not is_input else None
+def is_explicit_label(name: str, inputs: Collection[str]) -> bool:
+    """Whether an array says that it is labels: `labels`, or `labels.NAME` for an output's.
+
+    An input of the model of that name is none.
+    """
+    return name not in inputs and (name == LABELS or name.startswith(f"{LABELS}."))
 
 
 def batch_size(signature: Sequence[TensorSignature]) -> int | None:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcompress.data.batching import Rows, ShapeKey, joined, padded, shape_key, take_rows
-from onnxcompress.data.casting import is_float
-from onnxcompress.data.checks import batch_size, check_finite
+from onnxcompress.data.casting import Kind, is_float, kind_of
+from onnxcompress.data.checks import batch_size, check_finite, is_explicit_label
+from onnxcompress.data.roles import roles_of
 from onnxcompress.data.splitting import stratified_indices
 from onnxcompress.errors import DataError
 
@@ -48,7 +49,7 @@ class _Store:
         self.parts = tuple(parts)
         self.offsets = np.cumsum([0, *(part.count for part in parts)])
         self._read: tuple[int, dict[str, np.ndarray]] | None = None
-        self._read_labels: tuple[int, np.ndarray | None] | None = None
+        self._read_fields: dict[str, tuple[int, np.ndarray]] = {}
 
     def arrays(self, index: int) -> dict[str, np.ndarray]:
         if self._read is None or self._read[0] != index:
@@ -56,10 +57,11 @@ class _Store:
             self._read = index, self.parts[index].arrays()
         return self._read[1]
 
-    def labels(self, index: int) -> np.ndarray | None:
-        if self._read_labels is None or self._read_labels[0] != index:
-            self._read_labels = index, self.parts[index].labels()
-        return self._read_labels[1]
+    def field(self, index: int, name: str) -> np.ndarray:
+        if name not in self._read_fields or self._read_fields[name][0] != index:
+            self._read_fields.pop(name, None)
+            self._read_fields[name] = index, self.parts[index].field(name)
+        return self._read_fields[name][1]
 
 
 class Dataset:
@@ -68,18 +70,23 @@ class Dataset:
     Args:
         parts: what the samples are read from; all with labels or all without.
         signature: the model's inputs.
+        group_by: the array whose values tell which samples belong together, if any.
 
     Raises:
-        DataError: there are no samples, only some parts have labels, or samples cannot be cut from
-            arrays because the inputs disagree about the batch size.
+        DataError: there are no samples, only some parts have labels or groups, or samples cannot be
+            cut from arrays because the inputs disagree about the batch size.
     """
 
-    def __init__(self, parts: Sequence[Part], signature: Sequence[TensorSignature]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        signature: Sequence[TensorSignature],
+        *,
+        group_by: str | None = None,
+    ) -> None:
         if not parts:
             raise DataError("the data hold no samples")
-        if any(part.has_labels != parts[0].has_labels for part in parts):
-            without = next(part.origin for part in parts if not part.has_labels)
-            raise DataError(f"{without}: it has no labels, while other parts of the data have")
+        self._roles = roles_of(parts, signature, group_by)
         self._store = _Store(parts)
         self._indices: Indices = np.arange(self._store.offsets[-1], dtype=np.int64)
         self._fixed = None if all(part.whole for part in parts) else batch_size(signature)
@@ -91,22 +98,63 @@ class Dataset:
     @property
     def has_labels(self) -> bool:
         """Whether `labels` gives an array."""
-        return self._store.parts[0].has_labels
+        return self._roles.labels is not None
+
+    @property
+    def labels_name(self) -> str | None:
+        """The array that `labels` are read from: `labels`, or what stands in for it."""
+        return self._roles.labels
 
     @property
     def labels(self) -> np.ndarray | None:
         """Labels of all samples in the dataset's order, read without reading the inputs.
 
+        They may be numbers, truth values or text, of any shape for one sample.
+
         Raises:
-            DataError: labels of two parts differ in shape, or a float label is not finite.
+            DataError: labels of two parts differ in shape or kind, or a float label is not finite.
         """
-        if not self.has_labels:
+        return None if self._roles.labels is None else self._all(self._roles.labels)
+
+    @property
+    def labelled_outputs(self) -> tuple[str, ...]:
+        """Outputs of the model whose labels the data name, as `labels.NAME`."""
+        return tuple(self._roles.of_output)
+
+    def labels_of(self, output: str) -> np.ndarray | None:
+        """Labels that the data name for one output, as `labels.NAME`; None without any.
+
+        Raises:
+            DataError: see `labels`.
+        """
+        name = self._roles.of_output.get(output)
+        return None if name is None else self._all(name)
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """What tells which samples belong together, one value for each; None if not asked for.
+
+        Raises:
+            DataError: they are numbers in one part and text in another.
+        """
+        if self._roles.groups is None:
             return None
-        chunks = [self._labels_of(rows) for rows in self._runs()]
+        return self._all(self._roles.groups)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Names of arrays that are neither inputs nor labels nor groups."""
+        return self._roles.unused
+
+    def _all(self, name: str) -> np.ndarray:
+        """An array that comes with the samples, for all of them."""
+        chunks = [self._field(name, rows) for rows in self._runs()]
         shapes = {chunk.shape[1:] for chunk in chunks}
         if len(shapes) > 1:
             told = " and ".join(str(shape) for shape in sorted(shapes, key=str))
-            raise DataError(f"labels of the parts differ in shape: {told} for one sample")
+            raise DataError(f"{name} of the parts differ in shape: {told} for one sample")
+        if len({kind_of(chunk.dtype) is Kind.TEXT for chunk in chunks}) > 1:
+            raise DataError(f"{name} are text in some parts of the data and numbers in others")
         return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
     def batch_size(self, asked: int) -> int:
@@ -171,13 +219,14 @@ class Dataset:
         view = object.__new__(Dataset)
         view._store = self._store
         view._fixed = self._fixed
+        view._roles = self._roles
         view._indices = self._indices[chosen]
         return view
 
     def split(self, calibration: int, seed: int) -> tuple[Dataset, Dataset]:
         """Splits into `calibration` samples and the rest, at random, keeping the dataset's order.
 
-        Where each sample has one integer label, both halves have about the same mix of labels.
+        Where each sample has one integer or text as label, both halves have about the same mix.
 
         Args:
             calibration: samples in the first dataset, at least 1 and fewer than all.
@@ -191,13 +240,21 @@ class Dataset:
                 f"cannot set {calibration} samples aside for calibration: the data hold "
                 f"{len(self)} and at least one must be left to measure with"
             )
-        labels = self.labels
-        stratify = labels is not None and labels.ndim == 1 and labels.dtype.kind in "iub"
         rng = np.random.default_rng(seed)
-        strata = labels if stratify else None
-        first = stratified_indices(len(self), calibration, strata, rng)
+        first = stratified_indices(len(self), calibration, self.strata(), rng)
         rest = np.setdiff1d(np.arange(len(self)), first, assume_unique=True)
         return self.take(first), self.take(rest)
+
+    def strata(self) -> np.ndarray | None:
+        """What a split keeps the mix of: labels, if each sample has one integer or text."""
+        named = list(self._roles.of_output.values())
+        name = self._roles.labels or (named[0] if len(named) == 1 else None)
+        labels = None if name is None else self._all(name)
+        if labels is None or labels.dtype.kind not in "iubUST":
+            return None
+        if labels.ndim == 0 or any(size != 1 for size in labels.shape[1:]):
+            return None
+        return labels.reshape(len(self))
 
     def digests(self) -> Iterator[bytes]:
         """What tells each sample's inputs from those of others, in the dataset's order."""
@@ -213,13 +270,15 @@ class Dataset:
                 yield digest.digest()
 
     def fingerprint(self) -> str:
-        """A sha256 (hex) over what is fed and the labels, read part by part; paths do not count."""
+        """A sha256 (hex) over what is fed and all labels, read part by part; paths do not count."""
         digest = hashlib.sha256()
         for run in self._runs():
             arrays = dict(take_rows(self._store.arrays(run.part), run.rows, self._whole(run)))
-            if self.has_labels:
-                # No input can bear this name: ONNX names are not empty.
-                arrays[""] = self._labels_of(run)
+            # No input can bear such names: those in ONNX are not empty and hold no NUL.
+            if self._roles.labels is not None:
+                arrays[""] = self._field(self._roles.labels, run)
+            for output, name in self._roles.of_output.items():
+                arrays[f"\0{output}"] = self._field(name, run)
             for name in sorted(arrays):
                 array = arrays[name]
                 plain = array.astype(str) if array.dtype == object else np.ascontiguousarray(array)
@@ -244,20 +303,21 @@ class Dataset:
         check_finite(feeds, None if whole else rows.rows, self._store.parts[rows.part].origin)
         return feeds
 
-    def _labels_of(self, rows: Rows) -> np.ndarray:
-        labels = self._store.labels(rows.part)
-        origin = self._store.parts[rows.part].origin
-        if labels is None:
-            raise DataError(f"{origin}: it has no labels")
-        chosen: np.ndarray = labels[rows.rows]
+    def _field(self, name: str, rows: Rows) -> np.ndarray:
+        chosen: np.ndarray = self._store.field(rows.part, name)[rows.rows]
+        if name == self._roles.groups:
+            return chosen.reshape(len(rows))
         if is_float(chosen.dtype) and not np.isfinite(chosen).all():
-            raise DataError(f"{origin}: labels hold NaN or infinite values")
+            origin = self._store.parts[rows.part].origin
+            what = name if is_explicit_label(name, ()) else f"{name!r}, taken as labels,"
+            raise DataError(f"{origin}: {what} hold NaN or infinite values")
         return chosen
 
     def _batch(self, pending: Sequence[tuple[Mapping[str, np.ndarray], Rows]], size: int) -> Batch:
         labels = None
-        if self.has_labels:
-            labels = np.concatenate([self._labels_of(rows) for _, rows in pending])
+        if self._roles.labels is not None:
+            name = self._roles.labels
+            labels = np.concatenate([self._field(name, rows) for _, rows in pending])
         count = sum(len(rows) for _, rows in pending)
         feeds = joined([feeds for feeds, _ in pending])
         if self._fixed is not None and count < size:

@@ -24,15 +24,19 @@ if TYPE_CHECKING:
     from onnxcompress.runtime.session import TensorSignature
 
 
-def load_dataset(spec: str, signature: Sequence[TensorSignature]) -> Dataset:
+def load_dataset(
+    spec: str, signature: Sequence[TensorSignature], *, group_by: str | None = None
+) -> Dataset:
     """Opens the data that a user names.
 
     Args:
         spec: one of
 
             - an .npz file: an array for each input, its first axis being samples, and `labels` if
-              there are any (an input called `labels` is an input). An array of rank 0 goes with
-              every sample.
+              there are any (an input called `labels` is an input), or `labels.NAME` for those of
+              the output NAME. Without either, `y`, `label`, `target` or `targets` are taken as
+              labels where they hold an entry for each sample. An array of rank 0 goes with every
+              sample.
             - a folder of such files; only one is in memory at a time.
             - an ONNX `test_data_set_*` folder, or a folder of several: each is one sample, fed
               exactly as it is, which suits any model.
@@ -40,15 +44,16 @@ def load_dataset(spec: str, signature: Sequence[TensorSignature]) -> Dataset:
               dictionaries as an .npz file holds them. They are all copied into memory, so that
               every pass sees the same samples.
         signature: the model's inputs.
+        group_by: the array whose values tell which samples belong together, if any.
 
     Raises:
         DataError: the data cannot be read or do not fit the model; see the message.
     """
     path = Path(spec)
     if path.exists():
-        return Dataset(_parts_of(path, signature), signature)
+        return Dataset(_parts_of(path, signature), signature, group_by=group_by)
     if names_function(spec):
-        return Dataset(_parts_from_function(spec, signature), signature)
+        return Dataset(_parts_from_function(spec, signature), signature, group_by=group_by)
     raise DataError(
         f"{spec}: there is no such file or folder; data are an .npz file, a folder of them, a "
         f"test_data_set_* folder or package.module:function"
@@ -60,13 +65,14 @@ def dataset_of(
     signature: Sequence[TensorSignature],
     *,
     origin: str = "the arrays",
+    group_by: str | None = None,
 ) -> Dataset:
-    """A dataset of arrays in memory, by input name, and `labels` if there are any; not copied.
+    """A dataset of arrays in memory, as an .npz file holds them (see `load_dataset`); not copied.
 
     Raises:
         DataError: the arrays do not fit the inputs.
     """
-    return Dataset([ArraysPart(arrays, signature, origin)], signature)
+    return Dataset([ArraysPart(arrays, signature, origin)], signature, group_by=group_by)
 
 
 def _parts_of(path: Path, signature: Sequence[TensorSignature]) -> list[Part]:

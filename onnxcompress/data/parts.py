@@ -11,9 +11,10 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from onnxcompress.data.casting import cast
-from onnxcompress.data.checks import check_array, check_counts, check_names, label_key
+from onnxcompress.data.checks import check_array, check_counts, check_names, is_explicit_label
 from onnxcompress.data.memory import require_memory
 from onnxcompress.data.npz import read_array, read_members
+from onnxcompress.data.roles import STAND_INS, Field
 from onnxcompress.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,21 +37,21 @@ class Part(Protocol):
         """The arrays are one sample, fed as they are; otherwise the first axis is samples."""
 
     @property
-    def has_labels(self) -> bool:
-        """Whether `labels` gives an array."""
+    def fields(self) -> Mapping[str, Field]:
+        """The arrays that can be read by name, inputs among them; a whole feed has none."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Reads the arrays of all inputs, in the inputs' dtypes."""
 
-    def labels(self) -> np.ndarray | None:
-        """Reads the labels, one entry of the first axis for each sample."""
+    def field(self, name: str) -> np.ndarray:
+        """Reads one of `fields`, as it is stored."""
 
 
 class ArraysPart:
     """Arrays in memory, the first axis being samples; an array of rank 0 goes with every sample.
 
     Args:
-        arrays: by input name, and `labels` if there are any.
+        arrays: by input name, and others that may be labels or groups.
         signature: the model's inputs.
         origin: where the arrays come from, for messages.
 
@@ -64,28 +65,30 @@ class ArraysPart:
         self, arrays: Mapping[str, np.ndarray], signature: Sequence[TensorSignature], origin: str
     ) -> None:
         self.origin = origin
-        self.count = _check_samples(
-            {name: (array.shape, array.dtype) for name, array in arrays.items()}, signature, origin
-        )
-        key = label_key(arrays, signature)
-        self._labels = None if key is None else arrays[key]
+        self.fields = {
+            name: Field(shape=array.shape, dtype=array.dtype) for name, array in arrays.items()
+        }
+        self.count = _check_samples(self.fields, signature, origin)
+        self._fields = dict(arrays)
         self._arrays = {
             tensor.name: cast(arrays[tensor.name], tensor.dtype, f"{origin}: input {tensor.name!r}")
             for tensor in signature
         }
 
-    @property
-    def has_labels(self) -> bool:
-        """Whether there was an array of that name."""
-        return self._labels is not None
-
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, not copied."""
         return dict(self._arrays)
 
-    def labels(self) -> np.ndarray | None:
-        """The labels, not copied."""
-        return self._labels
+    def field(self, name: str) -> np.ndarray:
+        """An array, copied only where it holds text as Python objects."""
+        array = self._fields[name]
+        if array.dtype != object:
+            return array
+        if not all(isinstance(value, str) for value in array.flat):
+            raise DataError(
+                f"{self.origin}: array {name!r} holds Python objects; give numbers or text"
+            )
+        return array.astype(str)
 
 
 class NpzPart:
@@ -106,18 +109,12 @@ class NpzPart:
         self._path = path
         self._signature = tuple(signature)
         self._members = read_members(path)
-        self._label_key = label_key(self._members, signature)
-        self.count = _check_samples(
-            {name: (member.shape, member.dtype) for name, member in self._members.items()},
-            signature,
-            self.origin,
-        )
+        self.fields = {
+            name: Field(shape=member.shape, dtype=member.dtype)
+            for name, member in self._members.items()
+        }
+        self.count = _check_samples(self.fields, signature, self.origin)
         require_memory(self._bytes_needed(), self.origin)
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether the file holds an array of that name."""
-        return self._label_key is not None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Reads and casts the inputs' arrays."""
@@ -130,21 +127,26 @@ class NpzPart:
             for tensor in self._signature
         }
 
-    def labels(self) -> np.ndarray | None:
-        """Reads the labels alone."""
-        if self._label_key is None:
-            return None
-        return read_array(self._path, self._members[self._label_key])
+    def field(self, name: str) -> np.ndarray:
+        """Reads this array alone, if memory can hold it."""
+        require_memory(self._members[name].nbytes, self.origin)
+        return read_array(self._path, self._members[name])
 
     def _bytes_needed(self) -> int:
-        """Every array as stored, and once more where it must be cast."""
+        """Every array as stored, and once more where it must be cast; labels, or what may be."""
         needed = 0
         for tensor in self._signature:
             member = self._members[tensor.name]
             needed += member.nbytes
             if member.dtype != tensor.dtype:
                 needed += member.nbytes // max(member.dtype.itemsize, 1) * tensor.dtype.itemsize
-        return needed + (self._members[self._label_key].nbytes if self._label_key else 0)
+        inputs = {tensor.name for tensor in self._signature}
+        return needed + sum(
+            self._members[name].nbytes
+            for name, each in self.fields.items()
+            if is_explicit_label(name, inputs)
+            or (name in STAND_INS and name not in inputs and each.fits(self.count))
+        )
 
 
 class WholePart:
@@ -152,19 +154,19 @@ class WholePart:
 
     whole = True
     count = 1
-    has_labels = False
 
     def __init__(self, arrays: Mapping[str, np.ndarray], origin: str) -> None:
         self.origin = origin
+        self.fields: dict[str, Field] = {}
         self._arrays = dict(arrays)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, not copied."""
         return dict(self._arrays)
 
-    def labels(self) -> np.ndarray | None:
+    def field(self, name: str) -> np.ndarray:
         """A whole feed has none."""
-        return None
+        raise KeyError(name)
 
 
 class TestSetPart:
@@ -182,12 +184,12 @@ class TestSetPart:
 
     whole = True
     count = 1
-    has_labels = False
     # pytest would otherwise take the name for a test's.
     __test__ = False
 
     def __init__(self, folder: Path, signature: Sequence[TensorSignature]) -> None:
         self.origin = str(folder)
+        self.fields: dict[str, Field] = {}
         self._signature = tuple(signature)
         self._paths = [folder / f"input_{index}.pb" for index in range(len(signature))]
         missing = [path.name for path in self._paths if not path.is_file()]
@@ -215,13 +217,13 @@ class TestSetPart:
             for tensor in self._signature
         }
 
-    def labels(self) -> np.ndarray | None:
+    def field(self, name: str) -> np.ndarray:
         """A test set has none."""
-        return None
+        raise KeyError(name)
 
 
 def _check_samples(
-    found: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+    found: Mapping[str, Field],
     signature: Sequence[TensorSignature],
     origin: str,
 ) -> int:
@@ -229,16 +231,17 @@ def _check_samples(
     check_names(found, signature, origin)
     counts = {}
     for tensor in signature:
-        shape, dtype = found[tensor.name]
-        check_array(tensor, shape, dtype, origin, whole=False)
-        if shape:
-            counts[tensor.name] = shape[0]
-    key = label_key(found, signature)
-    if key is not None:
-        shape, _ = found[key]
-        if not shape:
-            raise DataError(f"{origin}: {key} is a single value; one for each sample is needed")
-        counts[key] = shape[0]
+        each = found[tensor.name]
+        check_array(tensor, each.shape, each.dtype, origin, whole=False)
+        if each.shape:
+            counts[tensor.name] = each.shape[0]
+    inputs = {tensor.name for tensor in signature}
+    for name, each in found.items():
+        if is_explicit_label(name, inputs):
+            if not each.shape:
+                what = f"{origin}: {name} is a single value"
+                raise DataError(f"{what}; one for each sample is needed")
+            counts[name] = each.shape[0]
     return check_counts(counts, origin)
 
 

@@ -187,3 +187,147 @@ def test_fingerprint_of_text() -> None:
     signature = (tensor("s", object, "N"),)
     prints = {dataset_of({"s": np.array(t)}, signature).fingerprint() for t in (["a", "b"], ["ab"])}
     assert len(prints) == 2
+
+
+def test_labels_of_outputs_are_told_apart(tmp_path: Path) -> None:
+    for number, start in enumerate((0, 2)):
+        arrays = {
+            "x": rows(2, start),
+            "labels.age": np.arange(start, start + 2, dtype=np.float32)[:, None],
+            "labels.kind": np.array(["cat", "dog"]),
+        }
+        np.savez(tmp_path / f"{number}.npz", allow_pickle=False, **arrays)
+    dataset = load_dataset(str(tmp_path), X_ONLY)
+    assert not dataset.has_labels
+    assert dataset.labels is None
+    assert dataset.labelled_outputs == ("age", "kind")
+    np.testing.assert_array_equal(dataset.labels_of("age"), [[0], [1], [2], [3]])
+    ages = dataset.take([3, 0]).labels_of("age")
+    assert ages is not None and ages.ravel().tolist() == [3, 0]
+    assert np.asarray(dataset.labels_of("kind")).tolist() == ["cat", "dog"] * 2
+    assert dataset.labels_of("size") is None
+    assert dataset.unused == ()
+
+
+@pytest.mark.parametrize("name", ["y", "label", "target", "targets"])
+def test_what_fits_stands_in_for_labels(name: str) -> None:
+    arrays = {"x": rows(3), name: np.array([True, False, True]), "ids": np.arange(3)}
+    dataset = dataset_of(arrays, X_ONLY)
+    assert dataset.labels_name == name
+    np.testing.assert_array_equal(dataset.labels, [True, False, True])
+    assert dataset.unused == ("ids",)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "unused"),
+    [
+        ({"labels": np.arange(3), "y": np.arange(3)}, ("y",)),
+        ({"labels.a": np.arange(3), "y": np.arange(3)}, ("y",)),
+        ({"y": np.arange(2)}, ("y",)),
+        ({"y": np.array(1)}, ("y",)),
+        ({"y": np.arange(3).astype("datetime64[s]")}, ("y",)),
+        ({"y": np.arange(3), "target": np.arange(3)}, ("target",)),
+    ],
+)
+def test_what_does_not_stand_in_is_named(
+    arrays: dict[str, np.ndarray], unused: tuple[str, ...]
+) -> None:
+    dataset = dataset_of({"x": rows(3), **arrays}, X_ONLY)
+    assert dataset.unused == unused
+    assert dataset.labels_name == next(
+        (k for k in ("labels", "y") if k not in unused and k in arrays), None
+    )
+
+
+def test_an_input_called_y_is_an_input() -> None:
+    signature = (*X_ONLY, tensor("y", np.int64, "N"))
+    dataset = dataset_of({"x": rows(2), "y": np.arange(2)}, signature)
+    assert dataset.labels_name is None and dataset.unused == ()
+
+
+def test_a_stand_in_that_fits_some_parts_only_is_none(tmp_path: Path) -> None:
+    np.savez(tmp_path / "0.npz", x=rows(2), y=np.arange(2))
+    np.savez(tmp_path / "1.npz", x=rows(3), y=np.arange(2))
+    dataset = load_dataset(str(tmp_path), X_ONLY)
+    assert dataset.labels_name is None and dataset.unused == ("y",)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"labels.a": np.arange(2)}, r"different numbers of samples \(x: 3, labels.a: 2\)"),
+        ({"labels.a": np.array(2)}, "labels.a is a single value"),
+        ({"labels": np.arange(3).astype("datetime64[s]")}, "numbers, truth values or text"),
+        ({"labels": np.array([{}, 1, 2], dtype=object)}, "'labels' holds Python objects"),
+        ({"y": np.array([1, np.nan, 2])}, "'y', taken as labels, hold NaN"),
+    ],
+)
+def test_labels_that_cannot_be(arrays: dict[str, np.ndarray], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        _ = dataset_of({"x": rows(3), **arrays}, X_ONLY).labels
+        _ = dataset_of({"x": rows(3), **arrays}, X_ONLY).labels_of("a")
+
+
+def test_text_from_memory_becomes_text() -> None:
+    labels = np.array(["a", "bc", "a"], dtype=object)
+    dataset = dataset_of({"x": rows(3), "labels": labels}, X_ONLY)
+    assert np.asarray(dataset.labels).tolist() == ["a", "bc", "a"]
+    assert dataset.fingerprint() != dataset_of({"x": rows(3)}, X_ONLY).fingerprint()
+
+
+def test_text_beside_numbers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "0.npz", x=rows(2), labels=np.arange(2))
+    np.savez(tmp_path / "1.npz", x=rows(2), labels=np.array(["a", "b"]))
+    with pytest.raises(DataError, match="labels are text in some parts of the data and numbers in"):
+        _ = load_dataset(str(tmp_path), X_ONLY).labels
+
+
+def test_named_labels_in_some_files_only(tmp_path: Path) -> None:
+    arrays = {"x": rows(2), "labels.a": np.arange(2)}
+    np.savez(tmp_path / "0.npz", allow_pickle=False, **arrays)
+    np.savez(tmp_path / "1.npz", x=rows(2))
+    with pytest.raises(DataError, match=r"1.npz: it has no array 'labels.a', while other parts"):
+        load_dataset(str(tmp_path), X_ONLY)
+
+
+def test_groups(tmp_path: Path) -> None:
+    for number in range(2):
+        speakers = np.array([["ann"], ["bob"]]) if number else np.array(["ann", "christopher"])
+        np.savez(tmp_path / f"{number}.npz", x=rows(2, 2 * number), speaker=speakers)
+    dataset = load_dataset(str(tmp_path), X_ONLY, group_by="speaker")
+    assert np.asarray(dataset.groups).tolist() == ["ann", "christopher", "ann", "bob"]
+    assert np.asarray(dataset.take([3, 1]).groups).tolist() == ["bob", "christopher"]
+    assert dataset.unused == ()
+    assert load_dataset(str(tmp_path), X_ONLY).groups is None
+    assert load_dataset(str(tmp_path), X_ONLY).unused == ("speaker",)
+
+
+def test_an_input_may_tell_the_groups() -> None:
+    dataset = dataset_of({"x": rows(2)[:, :1]}, (tensor("x", np.float32, "N", 1),), group_by="x")
+    assert np.asarray(dataset.groups).tolist() == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("group_by", "told"),
+    [
+        ("speakr", "no array 'speakr' to group by; found 'speaker', 'wide', 'x'"),
+        ("wide", r"'wide', to group by, has shape \(3, 2\); one value for each of the 3 samples"),
+    ],
+)
+def test_what_cannot_be_grouped_by(group_by: str, told: str) -> None:
+    arrays = {"x": rows(3), "speaker": np.arange(3), "wide": np.zeros((3, 2))}
+    with pytest.raises(DataError, match=told):
+        dataset_of(arrays, X_ONLY, group_by=group_by)
+
+
+def test_whole_feeds_have_no_groups() -> None:
+    parts: list[Part] = [WholePart({"x": rows(2, i)}, f"feed {i}") for i in range(2)]
+    with pytest.raises(DataError, match="no array 'film' to group by; found nothing beside"):
+        Dataset(parts, (tensor("x", np.float32, 2, 3),), group_by="film")
+
+
+def test_split_keeps_the_mix_of_text() -> None:
+    labels = np.array(["a"] * 60 + ["b"] * 40)[:, None]
+    dataset = dataset_of({"x": rows(100), "labels": labels}, X_ONLY)
+    first, _ = dataset.split(10, seed=3)
+    assert np.asarray(first.labels).ravel().tolist() == ["a"] * 6 + ["b"] * 4

@@ -1,8 +1,10 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 from onnx import TensorProto, numpy_helper
 
@@ -270,3 +272,28 @@ def test_arrays_in_memory() -> None:
     assert len(dataset) == 3
     with pytest.raises(DataError, match="the arrays: no array for input 'x'"):
         dataset_of({}, X_ONLY)
+
+
+def test_a_function_may_name_labels_and_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = (
+        "  yield {'x': np.ones((2, 3)), 'labels.y': [0.5, 1], 'film': ['a', 'b'], 'ids': [1, 2]}\n"
+    )
+    dataset = load_dataset(
+        _module(tmp_path, monkeypatch, "gives_named", body), X_ONLY, group_by="film"
+    )
+    np.testing.assert_array_equal(dataset.labels_of("y"), [0.5, 1])
+    assert np.asarray(dataset.groups).tolist() == ["a", "b"]
+    assert dataset.unused == ("ids",)
+
+
+def test_memory_that_labels_need_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _savez(tmp_path / "d.npz", x=rows(2), y=np.zeros((2, 1000)), film=np.zeros(2))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16_024))
+    dataset = load_dataset(str(path), X_ONLY, group_by="film")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=15))
+    with pytest.raises(DataError, match="its arrays need"):
+        _ = dataset.groups
+    with pytest.raises(DataError, match="its arrays need"):
+        load_dataset(str(path), X_ONLY)
