@@ -11,7 +11,16 @@ from typing import NoReturn
 from rich.console import Console, RenderableType
 
 from onnxcompress.channels.inspection import inspect_groups
-from onnxcompress.cli_arguments import parse_bits, parse_drop, parse_positive, parse_size
+from onnxcompress.cli_arguments import parse_bits, parse_positive, parse_size
+from onnxcompress.cli_judging import (
+    add_budget,
+    add_json,
+    add_judging,
+    add_shapes,
+    add_splitting,
+    budget_of,
+    judging_of,
+)
 from onnxcompress.cli_progress import TerminalProgress
 from onnxcompress.cli_rounds import add_rounds, iteration_of
 from onnxcompress.demo import run_demo
@@ -93,17 +102,15 @@ def _compress(arguments: argparse.Namespace) -> int:
         report = compress(
             arguments.model,
             arguments.output,
-            data=arguments.data,
+            **judging_of(arguments),
+            **budget_of(arguments),
             training=arguments.training,
-            metric=arguments.metric,
-            max_drop=arguments.max_drop,
+            split=arguments.split,
+            group_by=arguments.group_by,
             recipe=_recipe(arguments),
             iteration=iteration_of(arguments),
             goal=arguments.goal,
             target=arguments.target,
-            threads=arguments.threads,
-            batch_size=arguments.batch_size,
-            seed=arguments.seed,
             calibration_table=arguments.calibration,
             progress=progress,
         )
@@ -121,15 +128,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe | None:
 
 def _bench(arguments: argparse.Namespace) -> int:
     with TerminalProgress() as progress:
-        report = benchmark(
-            arguments.models,
-            data=arguments.data,
-            metric=arguments.metric,
-            threads=arguments.threads,
-            batch_size=arguments.batch_size,
-            seed=arguments.seed,
-            progress=progress,
-        )
+        report = benchmark(arguments.models, **judging_of(arguments), progress=progress)
     return _finish(report, bench_report(report), arguments.json)
 
 
@@ -138,15 +137,19 @@ def _inspect(arguments: argparse.Namespace) -> int:
         raise RecipeError("give --sensitivity or --groups, not both")
     if arguments.sensitivity:
         return _inspect_sensitivity(arguments)
-    for option in ("data", "metric", "bits", "passes", "recipe", "exact", "alone"):
+    for option in (
+        *("data", "metric", "bits", "passes", "recipe", "exact", "alone"),
+        *("split", "group_by"),
+    ):
         if getattr(arguments, option) and not (arguments.groups and option == "data"):
-            raise RecipeError(f"--{option.removesuffix('es')} goes with --sensitivity")
+            name = option.removesuffix("es").replace("_", "-")
+            raise RecipeError(f"--{name} goes with --sensitivity")
     if arguments.groups:
         if arguments.profile:
             raise RecipeError("give --groups or --profile, not both")
-        found = inspect_groups(arguments.model, data=arguments.data)
+        found = inspect_groups(arguments.model, data=arguments.data, shapes=arguments.shapes)
         return _finish(found, groups_report(found), arguments.json)
-    report = inspect_model(arguments.model, timed=arguments.profile)
+    report = inspect_model(arguments.model, timed=arguments.profile, shapes=arguments.shapes)
     return _finish(report, inspect_report(report), arguments.json)
 
 
@@ -162,6 +165,9 @@ def _inspect_sensitivity(arguments: argparse.Namespace) -> int:
             samples=None if arguments.exact else arguments.samples,
             alone_only=arguments.alone,
             target=arguments.target,
+            split=arguments.split,
+            group_by=arguments.group_by,
+            shapes=arguments.shapes,
             batch_size=arguments.batch_size,
             seed=arguments.seed,
             progress=progress,
@@ -240,14 +246,10 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_compress)
     command.add_argument("model", type=Path, help="the .onnx file; it is never changed")
     command.add_argument("-o", "--output", type=Path, required=True, help="where to write")
-    _add_judging(command)
-    command.add_argument(
-        "--max-drop",
-        type=parse_drop,
-        default=0.01,
-        metavar="DROP",
-        help="largest drop of the metric, as 1%% or 0.01 (default 1%%)",
-    )
+    add_judging(command)
+    add_json(command)
+    add_budget(command)
+    add_splitting(command)
     command.add_argument("--recipe", type=Path, help="a TOML file: run just these passes")
     command.add_argument(
         "--pass",
@@ -267,7 +269,9 @@ def _parser() -> argparse.ArgumentParser:
         help="the processor to quantize for (default auto: this one)",
     )
     command.add_argument(
-        "--training", metavar="DATA", help="samples to train and calibrate on, all of --data judges"
+        "--training",
+        metavar="DATA",
+        help="samples to train and calibrate on; --data chooses and judges",
     )
     command.add_argument(
         "--calibration", type=Path, metavar="TABLE.npz", help="keep the calibration in this file"
@@ -277,7 +281,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("bench", help="measure models beside the first of them")
     command.set_defaults(run=_bench)
     command.add_argument("models", type=Path, nargs="+", metavar="MODEL")
-    _add_judging(command)
+    add_judging(command)
+    add_json(command)
 
     command = commands.add_parser("inspect", help="what a model holds and costs")
     command.set_defaults(run=_inspect)
@@ -286,8 +291,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--groups", action="store_true", help="list the channels, heads and units that can be cut"
     )
+    add_shapes(command)
     _add_sensitivity(command)
-    _add_json(command)
+    add_json(command)
 
     command = commands.add_parser("assign", help="give each node the bits it needs, as a recipe")
     command.set_defaults(run=_assign)
@@ -357,27 +363,7 @@ def _add_sensitivity(command: argparse.ArgumentParser) -> None:
     group.add_argument("--target", type=_target, default=None, help="as for compress")
     group.add_argument("--batch-size", type=parse_positive, default=1, help="default 1")
     group.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
-
-
-def _add_judging(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--data",
-        help=".npz (arrays by input name, optional labels), a folder of them, a test_data_set_* "
-        "folder, or package.module:function",
-    )
-    command.add_argument(
-        "--metric",
-        help="top1, top5, f1, mse, perplexity, cosine, sqnr, agreement or module:function "
-        "(default: what fits the outputs and labels)",
-    )
-    command.add_argument("--threads", type=parse_positive, default=1, help="default 1")
-    command.add_argument("--batch-size", type=parse_positive, default=1, help="default 1")
-    command.add_argument("--seed", type=int, default=0, help="of every random choice (default 0)")
-    _add_json(command)
-
-
-def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", type=Path, metavar="REPORT.json", help="also write the report")
+    add_splitting(group)
 
 
 def _target(text: str) -> Target | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
+from onnxcompress.data.given_shapes import Shapes, given_symbols
 from onnxcompress.errors import DataError, SessionError
 from onnxcompress.ir import io
 from onnxcompress.measure.macs import cost_by_op
@@ -12,30 +14,41 @@ from onnxcompress.measure.size import file_bytes
 from onnxcompress.measure.zeros import zero_notes
 from onnxcompress.report.schema import SCHEMA_VERSION, InspectReport
 from onnxcompress.runtime.context import RuntimeContext
+from onnxcompress.runtime.made_up import guess_notes, make_up
 from onnxcompress.runtime.ort_profile import OpTime, profile
 from onnxcompress.runtime.session import Session, TensorSignature
 
 
-def inspect_model(model: str | os.PathLike[str], *, timed: bool = False) -> InspectReport:
+def inspect_model(
+    model: str | os.PathLike[str], *, timed: bool = False, shapes: Shapes | None = None
+) -> InspectReport:
     """Counts parameters, bytes and multiply-accumulates, on one made-up sample.
 
     Args:
         model: path of an .onnx file.
         timed: also profile a run in onnxruntime, single-threaded.
+        shapes: of inputs whose size the model leaves open, see `compress`; they are guessed
+            otherwise.
 
     Raises:
         ModelError: the file is not a model.
         SessionError: onnxruntime does not load it.
+        DataError: a shape does not fit the model.
     """
     path = Path(model)
     loaded = io.load(path)
     session = Session(path)
-    context = RuntimeContext()
+    shapes = shapes or {}
+    given_symbols(shapes, session.inputs)
+    context = RuntimeContext(shapes=shapes)
     notes: list[str] = []
     times: tuple[OpTime, ...] = ()
     types = context.types(loaded)
     if not types:
         notes.append("shapes are not known: the model does not run on made-up inputs")
+    else:
+        with suppress(DataError):
+            notes += guess_notes(make_up(session, 1, 0, shapes).guesses)
     if timed:
         try:
             feed = next(context.sample(loaded).batches(1)).feeds

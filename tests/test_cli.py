@@ -55,7 +55,8 @@ def test_search_writes_a_model_that_stock_onnxruntime_runs(
     chosen = [each for each in written["candidates"] if each["status"] == "chosen"]
     assert len(chosen) == 1
     assert written["metric"] == "top1"
-    assert written["data"]["calibration_samples"] + written["data"]["evaluation_samples"] == 40
+    parts = ("training_samples", "choosing_samples", "evaluation_samples")
+    assert [written["data"][part] for part in parts] == [20, 8, 12]
     assert chosen[0]["model"]["size"]["file_bytes"] == output.stat().st_size
     for candidate in written["candidates"]:
         assert candidate["reason"], candidate["name"]
@@ -287,6 +288,10 @@ def test_full_disk_leaves_nothing(
         ["squash", "model.onnx"],
         ["compress", "m.onnx", "-o", "o.onnx", "--max-drop", "lots"],
         ["compress", "m.onnx", "-o", "o.onnx", "--max-drop", "-1%"],
+        ["compress", "m.onnx", "-o", "o.onnx", "--max-drop", "1"],
+        ["compress", "m.onnx", "-o", "o.onnx", "--max-drop", "1%", "--keep", "99%"],
+        ["compress", "m.onnx", "-o", "o.onnx", "--split", "50/20"],
+        ["bench", "m.onnx", "--shapes", "x=3", "--shapes", "x=4"],
         ["compress", "m.onnx", "-o", "o.onnx", "--target", "vax"],
         ["bench", "m.onnx", "--threads", "0"],
     ],

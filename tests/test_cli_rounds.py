@@ -35,9 +35,9 @@ def test_rounds_and_resume(
     assert [each["share"] for each in written["rounds"]] == [0.875, 1.0]
     assert written["kept_round"] == 2
     assert written["rounds"][1]["zeros"] == pytest.approx(0.9, abs=1e-3)
-    parts = ("calibration_samples", "validation_samples", "evaluation_samples")
+    parts = ("training_samples", "validation_samples", "evaluation_samples")
     assert sum(written["data"][part] for part in parts) == 40
-    assert "pruning tested on 15" in capsys.readouterr().out
+    assert "chosen by 8" in capsys.readouterr().out
 
     assert "resume it" in fails(capsys, arguments)
     assert cli.run([str(each) for each in [*arguments, "--resume"]]) == cli.DONE

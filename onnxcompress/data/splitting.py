@@ -13,7 +13,7 @@ from onnxcompress.errors import DataError
 
 Indices = NDArray[np.int64]
 
-_TRIES = 32
+_TRIES = 16
 """Orders in which groups are dealt out, until one ends in the numbers that were asked for."""
 
 

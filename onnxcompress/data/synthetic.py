@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from onnxcompress.data.casting import Kind, kind_of
 from onnxcompress.data.dataset import Dataset
+from onnxcompress.data.given_shapes import Shapes, given_symbols, shares_batch_axis, sum_of
+from onnxcompress.data.memory import require_memory
 from onnxcompress.data.parts import ArraysPart, WholePart
 from onnxcompress.errors import DataError
 
@@ -28,6 +31,7 @@ def synthetic_dataset(
     *,
     size: int = DEFAULT_SIZE,
     sizes: Mapping[str, int] | None = None,
+    shapes: Shapes | None = None,
 ) -> Dataset:
     """Random samples made from nothing but the model's inputs.
 
@@ -45,28 +49,36 @@ def synthetic_dataset(
         seed: of the random numbers.
         size: for every axis without a fixed number.
         sizes: for the symbols named, instead of `size`.
+        shapes: of the inputs named; what they say of a symbol holds for all inputs.
 
     Raises:
-        DataError: an input is neither numbers, truth values nor text.
+        DataError: an input is neither numbers, truth values nor text, a shape does not fit the
+            model, or memory cannot hold the samples.
     """
     if samples < 1:
         raise ValueError(f"at least one sample is needed, not {samples}")
-    symbols = {**(sizes or {})}
+    shapes = shapes or {}
+    symbols = {**(sizes or {}), **given_symbols(shapes, signature)}
     rng = np.random.default_rng(seed)
-    if _shares_batch_axis(signature):
+    if shares_batch_axis(signature):
         arrays = {}
         for tensor in signature:
-            shape = [_size(axis, symbols, size) for axis in tensor.shape]
-            arrays[tensor.name] = _random(tensor, [samples, *shape[1:]] if shape else [], rng)
+            shape = shapes.get(tensor.name) or [_size(axis, symbols, size) for axis in tensor.shape]
+            wanted = [samples, *shape[1:]] if shape else []
+            _require(tensor, math.prod(wanted))
+            arrays[tensor.name] = _random(tensor, wanted, rng)
         return Dataset([ArraysPart(arrays, signature, "random data")], signature)
     firsts = {t.shape[0] for t in signature if t.shape and isinstance(t.shape[0], str)}
     symbols = {**dict.fromkeys(firsts, 1), **symbols}
+    feed = {
+        tensor.name: shapes.get(tensor.name) or _feed_shape(tensor, symbols, size)
+        for tensor in signature
+    }
+    for tensor in signature:
+        _require(tensor, samples * math.prod(feed[tensor.name]))
     parts = [
         WholePart(
-            {
-                tensor.name: _random(tensor, _feed_shape(tensor, symbols, size), rng)
-                for tensor in signature
-            },
+            {tensor.name: _random(tensor, feed[tensor.name], rng) for tensor in signature},
             f"random data (sample {index})",
         )
         for index in range(samples)
@@ -74,11 +86,26 @@ def synthetic_dataset(
     return Dataset(parts, signature)
 
 
-def _shares_batch_axis(signature: Sequence[TensorSignature]) -> bool:
-    """Whether the first axis of all inputs counts samples, as far as shapes can tell."""
-    firsts = {tensor.shape[0] for tensor in signature if tensor.shape}
-    others = {axis for tensor in signature for axis in tensor.shape[1:] if isinstance(axis, str)}
-    return len(firsts) == 1 and not firsts & others
+def guessed_axes(
+    signature: Sequence[TensorSignature], shapes: Shapes, size: int
+) -> dict[str, list[tuple[str, int]]]:
+    """The axes whose size neither the model nor `shapes` says, by input: what each is, its size.
+
+    The first axis is none of them where it counts samples.
+    """
+    symbols = given_symbols(shapes, signature)
+    firsts = {t.shape[0] for t in signature if t.shape and isinstance(t.shape[0], str)}
+    known = {**dict.fromkeys(firsts, 1), **symbols}
+    guessed = {}
+    for tensor in signature:
+        axes = [] if tensor.name in shapes else list(enumerate(tensor.shape))[1:]
+        guessed[tensor.name] = [
+            (axis if isinstance(axis, str) else f"axis {at}", _size(axis, known, size))
+            for at, axis in axes
+            if axis is None
+            or (isinstance(axis, str) and axis not in known and sum_of(axis, known) is None)
+        ]
+    return {name: axes for name, axes in guessed.items() if axes}
 
 
 def _feed_shape(tensor: TensorSignature, symbols: Mapping[str, int], size: int) -> list[int]:
@@ -97,6 +124,11 @@ def _size(axis: int | str | None, symbols: Mapping[str, int], size: int) -> int:
         return symbols[axis]
     terms = [term.strip() for term in axis.split("+")]
     return sum(int(term) if term.isdecimal() else symbols.get(term, size) for term in terms)
+
+
+def _require(tensor: TensorSignature, elements: int) -> None:
+    """Refuses what does not fit in memory; random numbers are made in 8 bytes each."""
+    require_memory(elements * (8 + tensor.dtype.itemsize), f"made-up input {tensor.name!r}")
 
 
 def _random(tensor: TensorSignature, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:

@@ -43,9 +43,15 @@ class DataReport:
         calibration_samples: samples that activation ranges were taken from.
         evaluation_samples: other samples, on which the candidates were judged.
         caveat: how little the samples prove, where they do; else None.
-        validation_samples: others again, on which rounds of pruning were tested, if there were any.
-        training_samples: samples given to train on, calibration samples among them; none of them is
-            among the others.
+        validation_samples: others again, which the result was chosen by.
+        training_samples: samples to refit and train on, calibration samples among them; none of
+            them is among the others, unless the caveat says so.
+        choosing_samples: the same number as `validation_samples`.
+        groups: how many groups the samples fall into, copies being one and those of `--group-by`;
+            no group is on two sides of the split. 0 where nothing was split.
+        unused: arrays of the data that are neither inputs nor labels nor groups.
+        labels_from: the array that was taken as labels, if it is not called so.
+        shapes_guessed: for made-up samples, a sentence for each input whose size was guessed.
     """
 
     source: str | None
@@ -55,6 +61,11 @@ class DataReport:
     caveat: str | None
     validation_samples: int = 0
     training_samples: int = 0
+    choosing_samples: int = 0
+    groups: int = 0
+    unused: tuple[str, ...] = ()
+    labels_from: str | None = None
+    shapes_guessed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,13 +228,23 @@ class InspectReport:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchReport:
-    """What `onnxcompress bench` measured; the first model is the baseline."""
+    """What `onnxcompress bench` measured; the first model is the baseline.
+
+    Attributes:
+        schema_version: see this module.
+        metric: the name of the metric.
+        data: what the numbers stand on.
+        environment: versions and processor.
+        models: all of them, measured alike.
+        notes: what the reader should know before relying on the numbers.
+    """
 
     schema_version: int
     metric: str
     data: DataReport
     environment: Environment
     models: tuple[ModelReport, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,8 +105,7 @@ def bench_report(report: BenchReport) -> RenderableType:
         ]
         if model.surviving_qdq:
             parts.append(Text("  Q/DQ left unfused: " + ", ".join(model.surviving_qdq)))
-    if report.data.caveat:
-        parts.append(Text(f"note: {report.data.caveat}", style="yellow"))
+    parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
     return Group(*parts)
 
 
@@ -252,16 +251,18 @@ def _pass_lines(report: PassReport) -> Iterator[Text]:
 def data_line(data: DataReport) -> Text:
     """What the numbers stand on."""
     labels = "labelled" if data.labelled else "unlabelled"
-    parts = [f"Judged on {data.evaluation_samples} {labels} samples"]
+    judged = f"Judged on {data.evaluation_samples} {labels} samples"
+    if not data.source:
+        return Text(f"{judged} that were made up")
+    parts = [f"{judged} from {data.source}"]
     calibrated = f"calibrated on {data.calibration_samples}"
-    if data.calibration_samples and not data.training_samples:
-        parts.append(f"{calibrated} others")
     if data.validation_samples:
-        parts.append(f"pruning tested on {data.validation_samples}")
-    line = ", ".join(parts) + (f" from {data.source}" if data.source else " that were made up")
+        parts.append(f"chosen by {data.validation_samples}")
     if data.training_samples:
-        line += f"; {data.training_samples} others to train on, {calibrated} of these"
-    return Text(line)
+        parts.append(f"fitted to {data.training_samples}, {calibrated} of these")
+    elif data.calibration_samples:
+        parts.append(f"{calibrated} others")
+    return Text("; ".join(parts))
 
 
 def size_text(size: float) -> str:

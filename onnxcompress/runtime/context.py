@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxcompress.data.dataset import Dataset
+from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.distillation.plan import GradientsOf, Trained, Training
 from onnxcompress.errors import DataError, PassError, SessionError
 from onnxcompress.ir.model import Constant, Model, Node
@@ -29,7 +30,7 @@ from onnxcompress.runtime.calibration import (
 from onnxcompress.runtime.evaluate import evaluate
 from onnxcompress.runtime.lessons import TaughtSamples
 from onnxcompress.runtime.loading import session_of
-from onnxcompress.runtime.made_up import made_up_samples
+from onnxcompress.runtime.made_up import make_up
 from onnxcompress.runtime.paired import PairedRuns
 from onnxcompress.runtime.session import SessionSettings
 from onnxcompress.target import Target, detect_target
@@ -60,6 +61,7 @@ class RuntimeContext:
         unpruned_model: what a pruned model that is to be worked on was made from; likewise.
         training: what to train on; the calibration data by default.
         training_progress: called when a training begins; what it gives is told how it gets on.
+        shapes: of inputs, where samples are made up; the others are guessed.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class RuntimeContext:
         unpruned_model: Model | None = None,
         training: Dataset | None = None,
         training_progress: Callable[[], Progress] | None = None,
+        shapes: Shapes | None = None,
     ):
         self.data = data
         self.target = target or detect_target()
@@ -81,6 +84,7 @@ class RuntimeContext:
         self.original_model: Model | None = None
         self._training = training
         self._training_progress = training_progress
+        self._shapes = shapes or {}
         self._calibration = calibration
         self._progress = progress
         self._types: dict[str, Mapping[str, TensorType]] = {}
@@ -121,7 +125,10 @@ class RuntimeContext:
         if self.data is not None:
             return self.data.take(range(min(count, len(self.data))))
         session = session_of(model, SessionSettings(optimize=False, prepack=False))
-        return made_up_samples(session, count, seed=0)
+        # A part of the model, or a student of one, has other inputs.
+        inputs = {tensor.name for tensor in session.inputs}
+        shapes = {name: shape for name, shape in self._shapes.items() if name in inputs}
+        return make_up(session, count, seed=0, shapes=shapes).data
 
     def evaluate(self, model: Model, nodes: Sequence[Node]) -> Mapping[str, np.ndarray]:
         """See `pass_base.Context.evaluate`."""

@@ -6,13 +6,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.measure.environment import environment
 from onnxcompress.measure.metrics import resolve_metric
 from onnxcompress.progress import Progress, Silent
 from onnxcompress.report.schema import SCHEMA_VERSION, BenchReport
 from onnxcompress.runtime.session import Session
 from onnxcompress.search.judge import Judge
-from onnxcompress.search.samples import load_samples
+from onnxcompress.search.samples import data_notes, load_to_judge
 
 
 def benchmark(
@@ -20,6 +21,9 @@ def benchmark(
     *,
     data: str | None = None,
     metric: str | None = None,
+    confidence: float = 0.95,
+    judge_outputs: Sequence[tuple[str, str | None]] = (),
+    shapes: Shapes | None = None,
     threads: int = 1,
     batch_size: int = 1,
     seed: int = 0,
@@ -31,6 +35,9 @@ def benchmark(
         models: paths of .onnx files that take the same inputs; the first is the baseline.
         data: see `compress`; all of it is used to judge.
         metric: see `compress`.
+        confidence: see `compress`.
+        judge_outputs: see `compress`.
+        shapes: see `compress`.
         threads: threads that latency is measured with.
         batch_size: samples in a batch, for accuracy and latency.
         seed: of made-up samples and resampling.
@@ -40,10 +47,11 @@ def benchmark(
         OnnxCompressError: a model or the data is not usable.
     """
     baseline, *others = (Path(model) for model in models)
-    samples = load_samples(data, Session(baseline), calibrating=False, seed=seed)
+    del confidence, judge_outputs  # the judge does not ask yet
+    samples = load_to_judge(data, Session(baseline), seed=seed, shapes=shapes)
     judge = Judge(
         baseline,
-        samples.evaluation,
+        samples.judging,
         resolve_metric(metric) if metric else None,
         threads=threads,
         batch_size=batch_size,
@@ -59,4 +67,5 @@ def benchmark(
             judge.report(path, str(path), latency)
             for path, latency in zip([baseline, *others], latencies, strict=True)
         ),
+        notes=tuple(data_notes(samples.report)),
     )

@@ -34,7 +34,7 @@ class Question:
         version: of this package.
         model: its fingerprint.
         calibration: the fingerprint of the samples that passes see; None without any.
-        training: of those that they train on, where others were given.
+        training: of those that they train on.
         validation: of the samples that rounds are tested on.
         recipe: as TOML.
         shares: what is gone after each round.

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxcompress.errors import DataError, OutputError, RecipeError, SessionError
+from onnxcompress.budget import Budget
+from onnxcompress.data.given_shapes import Shapes
+from onnxcompress.data.splitting import Shares
+from onnxcompress.errors import OutputError, RecipeError, SessionError
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
 from onnxcompress.measure.environment import environment
@@ -40,12 +43,15 @@ from onnxcompress.search.draft import RECIPE, Draft, by_recipe, by_search
 from onnxcompress.search.judge import Judge
 from onnxcompress.search.ladder import Ladder
 from onnxcompress.search.rounds import Rounds
-from onnxcompress.search.samples import add_training, load_samples, split_off_validation
+from onnxcompress.search.samples import data_notes, load_samples
 from onnxcompress.search.schedule import Iteration, Plan
 from onnxcompress.target import Target
 
 UNCHANGED = "unchanged"
 """The original itself, where even cleaning it up costs more than the budget."""
+
+_RELATIVE_DROPS = ("mse", "perplexity", "sqnr")
+"""Metrics whose drop is a share of the original's."""
 
 
 def compress(
@@ -56,6 +62,12 @@ def compress(
     training: str | None = None,
     metric: str | None = None,
     max_drop: float = 0.01,
+    keep: float | None = None,
+    confidence: float = 0.95,
+    judge_outputs: Sequence[tuple[str, str | None]] = (),
+    split: Shares | str | None = None,
+    group_by: str | None = None,
+    shapes: Shapes | None = None,
     recipe: Recipe | None = None,
     iteration: Iteration | None = None,
     goal: Goal = Goal.SPEED,
@@ -68,23 +80,36 @@ def compress(
 ) -> CompressReport:
     """Writes the best model that holds the accuracy budget, with the proof.
 
+    The data are split into a part to calibrate, refit and train on, a part to choose by and a part
+    that judges the result.
+
     Without a recipe, the model is cleaned up, int8 candidates that make sense for it are built, and
     all of them are measured against the original on data that they were not calibrated on. A model
-    of matrix products is also pruned, as far as that holds the budget on samples set aside. If none
-    is better, the cleaned original is written. With a recipe, that one candidate is written and
-    measured. With an iteration too, the recipe is run in rounds until one of them drops more than
-    the budget, on samples set aside for that, and what the round before it left is written.
+    of matrix products is also pruned, as far as that holds the budget on the part to choose by. If
+    none is better, the cleaned original is written. With a recipe, that one candidate is written
+    and measured. With an iteration too, the recipe is run in rounds until one of them drops more
+    than the budget, on the part to choose by, and what the round before it left is written.
 
     Args:
         model: path of an .onnx file; it is never changed.
         output: path to write.
         data: an .npz, a folder of them, a `test_data_set_*` folder or `module:function`; without it
             samples are made up and prove little.
-        training: likewise, samples to train and calibrate on, so that all of `data` judges; needs
-            `data`. Samples that are in both are left out of these.
+        training: likewise, samples to train and calibrate on, so that `data` is split in two only;
+            needs `data`. Samples that are in both, or of a group that is, are left out of these.
         metric: `top1`, `top5`, `f1`, `mse`, `perplexity`, `cosine`, `sqnr`, `agreement` or
             `module:function`; None chooses by the outputs and labels.
         max_drop: the budget: the largest drop of the metric, see `measure.metrics`.
+        keep: instead of `max_drop`, the least share of the original's metric that is left.
+        confidence: how sure the verdict is to be.
+        judge_outputs: the outputs to judge, each with how, or None for what suits it; no pairs for
+            the default.
+        split: how much of the data fits, chooses and judges, as `50/20/30`; `40/60` to choose and
+            to judge with `training`.
+        group_by: the array of the data whose values are groups (speakers, documents, films), none
+            of which is in two parts.
+        shapes: of inputs whose size the model leaves open, where samples are made up: whole shapes,
+            the first axis being 1 where it counts samples. They are guessed otherwise.
         recipe: what to do instead of searching.
         iteration: how to run the recipe in rounds; None for once.
         goal: the fastest model, or the smallest.
@@ -106,27 +131,35 @@ def compress(
     progress = progress or Silent()
     io.check_writable(output, source)
     plan = _plan(recipe, iteration)
+    budget = Budget.of(max_drop, keep)
+    del confidence, judge_outputs  # the judge does not ask yet
     loaded = io.load(source)
     session = Session(source)
-    if training is not None and data is None:
-        raise DataError("training samples alone prove nothing: judge on others with --data")
-    samples = load_samples(data, session, calibrating=training is None, seed=seed)
-    if training is not None:
-        samples = add_training(samples, training, session, seed)
+    samples = load_samples(
+        data,
+        session,
+        seed=seed,
+        training=training,
+        split=Shares.parse(split) if isinstance(split, str) else split,
+        group_by=group_by,
+        shapes=shapes,
+    )
     judged_by = resolve_metric(metric) if metric else None
     context = RuntimeContext(
         samples.calibration,
         target=target,
         calibration=Path(calibration_table) if calibration_table else None,
         progress=progress.stage("Calibration"),
-        training=samples.training,
+        training=samples.fit,
         training_progress=partial(progress.stage, "Training"),
+        shapes=shapes,
     )
     traits = traits_of(loaded, has_data=samples.calibration is not None, goal=goal)
     unpruned = ladder.unfit(loaded, traits, samples, context) if recipe is None else None
-    validation = samples.evaluation
-    if iteration is not None or (recipe is None and unpruned is None):
-        validation, samples = split_off_validation(samples, seed)
+    judge_on = partial(Judge, threads=threads, batch_size=batch_size, progress=progress)
+    judge = judge_on(source, samples.judging, judged_by)
+    relative = judge.metric.name in _RELATIVE_DROPS
+    max_drop = budget.allowed(judge.score(source, "original").value, drop_is_relative=relative)
     with tempfile.TemporaryDirectory(prefix="onnxcompress-") as folder:
         rounds = None
         if plan is not None and iteration is not None:
@@ -134,8 +167,8 @@ def compress(
                 version=environment(threads).onnxcompress,
                 model=fingerprint(loaded),
                 calibration=samples.calibration.fingerprint() if samples.calibration else None,
-                training=samples.training.fingerprint() if samples.training else None,
-                validation=validation.fingerprint(),
+                training=samples.fit.fingerprint() if samples.fit else None,
+                validation=samples.choosing.fingerprint(),
                 recipe=plan.recipe.dump(),
                 shares=iteration.shares,
                 metric=metric,
@@ -146,11 +179,9 @@ def compress(
             )
             checkpoints = open_checkpoints(iteration, question, Path(folder) / "rounds")
             rounds = Rounds(plan, checkpoints, context, folder=Path(folder), progress=progress)
-        judge_on = partial(Judge, threads=threads, batch_size=batch_size, progress=progress)
-        judge = judge_on(source, samples.evaluation, judged_by)
         outcome = None
         if rounds is not None:
-            outcome = rounds.run(loaded, judge_on(source, validation, judge.metric).score)
+            outcome = rounds.run(loaded, judge_on(source, samples.choosing, judge.metric).score)
             drafts = [outcome.draft]
         elif recipe is not None:
             drafts = [by_recipe(loaded, recipe, context, Path(folder))]
@@ -159,7 +190,7 @@ def compress(
             if unpruned is not None:
                 drafts += ladder.untried(unpruned)
             else:
-                tests = judge_on(source, validation, judge.metric)
+                tests = judge_on(source, samples.choosing, judge.metric)
                 rungs = Ladder(
                     cleaned=drafts[0],
                     quantized=ladder.best_quantized(drafts, tests, max_drop, goal),
@@ -201,7 +232,8 @@ def compress(
         baseline=baseline,
         candidates=tuple(draft.report(choice) for draft in drafts),
         notes=(
-            *_notes(samples.report.caveat, chosen, max_drop),
+            *data_notes(samples.report),
+            *_notes(chosen, max_drop),
             *_portability(chosen.model, risks),
             *zero_notes(chosen.model),
             *(outcome.notes if outcome else ()),
@@ -271,9 +303,9 @@ def _write(model: Model, output: Path, measured: Path, judge: Judge) -> Sequence
     return written
 
 
-def _notes(caveat: str | None, chosen: Draft, max_drop: float) -> tuple[str, ...]:
+def _notes(chosen: Draft, max_drop: float) -> tuple[str, ...]:
     """What the reader should know before relying on the numbers."""
-    notes = [caveat] if caveat else []
+    notes = []
     assert chosen.measured is not None and chosen.model is not None
     worst = chosen.measured.score.drop_interval[1]
     if chosen.measured.score.drop <= max_drop < worst:

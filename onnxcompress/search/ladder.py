@@ -34,8 +34,8 @@ AMOUNTS = (0.3, 0.5)
 SECONDS = 300.0
 """What all rungs together may take."""
 
-FEWEST_SAMPLES = 200
-"""Samples that calibrate nothing, half of which rungs are tested on."""
+FEWEST_SAMPLES = 50
+"""Samples to choose by, which rungs are tested on."""
 
 _MOST_WEIGHTS = 50_000_000
 """Elements in weights of matrix products that `SECONDS` are enough for on a small machine."""
@@ -86,9 +86,9 @@ def unfit(model: Model, traits: Traits, samples: Samples, context: RuntimeContex
             f"matrix products do {share:.0%} of the multiply-accumulates, and other nodes gain "
             "too little from it beside int8; a recipe can ask for it"
         )
-    spare = len(samples.evaluation)
-    if samples.calibration is samples.evaluation or spare < FEWEST_SAMPLES:
-        return f"{spare} samples to judge on are too few to choose by as well ({FEWEST_SAMPLES})"
+    choosing = len(samples.choosing)
+    if not samples.are_separate or choosing < FEWEST_SAMPLES:
+        return f"{choosing} samples are too few to choose by ({FEWEST_SAMPLES} are enough)"
     return None
 
 

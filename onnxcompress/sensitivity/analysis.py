@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from onnxcompress.data.dataset import Dataset
+from onnxcompress.data.given_shapes import Shapes
+from onnxcompress.data.splitting import Shares
 from onnxcompress.ir import io
 from onnxcompress.ir.edit import Skip
 from onnxcompress.measure.metrics import METRICS, resolve_metric
@@ -32,7 +34,7 @@ from onnxcompress.report.schema import (
 from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.runtime.session import Session
 from onnxcompress.search.candidates import CLEAN_UP, Goal, traits_of
-from onnxcompress.search.samples import load_samples
+from onnxcompress.search.samples import data_notes, load_samples
 from onnxcompress.sensitivity.precision import default_precisions, labels
 from onnxcompress.sensitivity.trials import Bench, Table, finite
 from onnxcompress.sensitivity.units import Unit, find_units
@@ -55,6 +57,9 @@ def analyze_sensitivity(
     samples: int | None = SAMPLES,
     alone_only: bool = False,
     target: Target | None = None,
+    split: Shares | str | None = None,
+    group_by: str | None = None,
+    shapes: Shapes | None = None,
     batch_size: int = 1,
     seed: int = 0,
     progress: Progress | None = None,
@@ -71,11 +76,16 @@ def analyze_sensitivity(
             and there are data, else for weights of 8, 4 and 2 bits.
         prepare: passes that run first, instead of the clean-up; what they do to the outputs is no
             damage, since the model after them is what the others are compared with.
-        data: see `compress`; a quarter of it calibrates.
-        metric: also measure the drop of this metric, on all samples, for the most sensitive units.
-        samples: how many to measure damage on; None for all.
+        data: see `compress`. The part to fit calibrates and damage is measured on the part to
+            choose by: what is decided by it can then be judged by `compress` on the same data.
+        metric: also measure the drop of this metric, on all samples to choose by, for the most
+            sensitive units.
+        samples: how many to measure damage on; None for all to choose by.
         alone_only: do not run the models in which all but one unit is quantized: half the time.
         target: the processor to quantize for; None for this one.
+        split: see `compress`.
+        group_by: see `compress`.
+        shapes: see `compress`.
         batch_size: samples in a batch.
         seed: of the split and of made-up samples.
         progress: told how it gets on.
@@ -85,9 +95,20 @@ def analyze_sensitivity(
     """
     path, progress = Path(model), progress or Silent()
     loaded = io.load(path)
-    parts = load_samples(data, Session(path), calibrating=True, seed=seed)
+    parts = load_samples(
+        data,
+        Session(path),
+        seed=seed,
+        split=Shares.parse(split) if isinstance(split, str) else split,
+        group_by=group_by,
+        shapes=shapes,
+    )
     context = RuntimeContext(
-        parts.calibration, target=target, progress=progress.stage("Calibration")
+        parts.calibration,
+        target=target,
+        progress=progress.stage("Calibration"),
+        training=parts.fit,
+        shapes=shapes,
     )
     first = CLEAN_UP if prepare is None else prepare
     on_error = OnError.SKIP if prepare is None else OnError.STOP
@@ -96,7 +117,7 @@ def analyze_sensitivity(
     traits = traits_of(loaded, has_data=parts.calibration is not None, goal=Goal.SIZE)
     asked = default_precisions(traits) if precisions is None else tuple(precisions)
     names = labels(asked)
-    chosen = _spread(parts.evaluation, samples)
+    chosen = _spread(parts.choosing, samples)
     bench = Bench(loaded, chosen, METRICS["sqnr"], batch_size)
     units, skips = find_units(loaded)
     rows = [_Row(unit) for unit in units]
@@ -111,19 +132,20 @@ def analyze_sensitivity(
     rows.sort(key=_Row.worst, reverse=True)
     judged_by = resolve_metric(metric) if metric else None
     if judged_by is not None:
-        judge = Bench(loaded, parts.evaluation, judged_by, batch_size)
+        judge = Bench(loaded, parts.choosing, judged_by, batch_size)
         advance = progress.stage(f"Drop of {judged_by.name}")
         top = [row for row in rows if row.is_changed][:JUDGED_BY_METRIC]
         for done, row in enumerate(top, 1):
             for index, table in enumerate(tables):
                 row.judge(index, table, judge)
             advance(done, len(top))
+    stands_on = parts.report_on_choosing()
     return SensitivityReport(
         schema_version=SCHEMA_VERSION,
         path=str(path),
         file_bytes=file_bytes(path),
         target=context.target.value,
-        data=parts.report,
+        data=stands_on,
         samples=len(chosen),
         metric=judged_by.name if judged_by else None,
         clean_up=Recipe.of(before).dump() if before else "",
@@ -131,7 +153,7 @@ def analyze_sensitivity(
         precisions=tuple(table.report() for table in tables),
         units=tuple(row.report() for row in rows if row.is_changed),
         skipped=(*skips, *(skip for row in rows if not row.is_changed for skip in row.skips())),
-        notes=tuple(_notes(parts.report.caveat, tables)),
+        notes=(*data_notes(stands_on), *_notes(tables)),
     )
 
 
@@ -181,9 +203,7 @@ def _spread(data: Dataset, samples: int | None) -> Dataset:
     return data.take(np.linspace(0, len(data) - 1, count).round().astype(np.int64))
 
 
-def _notes(caveat: str | None, tables: Sequence[Table]) -> Iterator[str]:
-    if caveat:
-        yield caveat
+def _notes(tables: Sequence[Table]) -> Iterator[str]:
     for table in tables:
         report = table.report()
         if report.noise is None:

@@ -50,18 +50,13 @@ def test_what_training_did_is_told(tmp_path: Path) -> None:
     ("source", "given", "told"),
     [
         (None, {"calibration_samples": 0}, "Judged on 60 labelled samples that were made up"),
-        ("d.npz", {}, "Judged on 60 labelled samples, calibrated on 20 others from d.npz"),
-        (
-            "d.npz",
-            {"validation_samples": 9},
-            "Judged on 60 labelled samples, calibrated on 20 others, pruning tested on 9 "
-            "from d.npz",
-        ),
+        ("d.npz", {}, "Judged on 60 labelled samples from d.npz; calibrated on 20 others"),
+        ("d.npz", {"calibration_samples": 0}, "Judged on 60 labelled samples from d.npz"),
         (
             "d.npz",
             {"validation_samples": 9, "training_samples": 500},
-            "Judged on 60 labelled samples, pruning tested on 9 from d.npz; 500 others to train "
-            "on, calibrated on 20 of these",
+            "Judged on 60 labelled samples from d.npz; chosen by 9; fitted to 500, calibrated on "
+            "20 of these",
         ),
     ],
 )

@@ -41,7 +41,7 @@ def test_compress_with_a_calibrated_recipe(tiny_decoder: Path, tmp_path: Path) -
         max_drop=0.5,
         recipe=Recipe.of([parse_pass("quantize-static"), parse_pass("quantize-weights")]),
     )
-    assert report.data.calibration_samples == 6
+    assert report.data.calibration_samples == 12
     assert report.metric == "perplexity"
     judged = benchmark([tiny_decoder / "model.onnx", output], data=str(data), metric="perplexity")
     original, small = judged.models

@@ -63,7 +63,7 @@ def _files(folder: Path, model: Model, count: int) -> tuple[Path, str]:
 
 def _samples(folder: Path, model: Model, count: int | None) -> Samples:
     path, data = _files(folder, model, count or 1)
-    return load_samples(data if count else None, Session(path), calibrating=True, seed=0)
+    return load_samples(data if count else None, Session(path), seed=0)
 
 
 def _unfit(folder: Path, model: Model, count: int | None) -> str | None:
@@ -73,15 +73,15 @@ def _unfit(folder: Path, model: Model, count: int | None) -> str | None:
 
 
 def test_models_of_matrix_products_with_enough_samples_are_pruned(tmp_path: Path) -> None:
-    assert _unfit(tmp_path, _mlp(), 267) is None
+    assert _unfit(tmp_path, _mlp(), 250) is None
 
 
 @pytest.mark.parametrize(
     ("model", "count", "told"),
     [
         (_mlp(), None, "needs data (--data)"),
-        (_mlp(), 3, "3 samples to judge on are too few"),
-        (_mlp(), 264, "198 samples to judge on are too few to choose by as well (200)"),
+        (_mlp(), 3, "3 samples are too few"),
+        (_mlp(), 245, "49 samples are too few to choose by (50 are enough)"),
         (_cnn(), 400, "matrix products do 57% of"),
     ],
 )
@@ -244,7 +244,7 @@ def test_compress_prunes_what_the_samples_set_aside_allow(tmp_path: Path) -> Non
     )
     pruned = {each.name: each for each in report.candidates if each.name in NAMES}
     assert list(pruned) == NAMES
-    assert report.data.validation_samples == report.data.evaluation_samples == 300
+    assert report.data.choosing_samples == 160 and report.data.evaluation_samples == 240
     assert report.chosen.name == "pruned-50"
     assert report.chosen.model is not None
     assert report.chosen.model.parameters < 0.6 * report.baseline.parameters
@@ -263,4 +263,4 @@ def test_compress_says_why_a_model_was_not_pruned(tmp_path: Path) -> None:
     pruned = [each for each in report.candidates if each.name in NAMES]
     assert [each.status for each in pruned] == [Status.NOT_TRIED] * 2
     assert all("too few" in each.reason for each in pruned)
-    assert report.data.validation_samples == 0
+    assert report.data.choosing_samples == 8

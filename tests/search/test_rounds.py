@@ -86,7 +86,7 @@ class Job:
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     io.save(parse(MODEL), tmp_path / "model.onnx")
-    np.savez(tmp_path / "data.npz", x=np.ones((24, 1), np.float32))
+    np.savez(tmp_path / "data.npz", x=np.arange(1, 25, dtype=np.float32)[:, None])
     return Job(tmp_path)
 
 
@@ -101,8 +101,8 @@ def test_the_last_round_within_the_budget_is_kept(job: Job) -> None:
     assert report.chosen.recipe == Recipe((PruneWeights(sparsity=0.4),)).dump()
     assert [each.name for each in report.chosen.passes] == ["prune-weights"] * 2
     assert "round 3 of 4 dropped 0.6 > 0.5 allowed: round 2 was kept" in report.notes
-    assert report.data.calibration_samples == 6
-    assert report.data.validation_samples == report.data.evaluation_samples == 9
+    assert report.data.calibration_samples == report.data.training_samples == 12
+    assert (report.data.choosing_samples, report.data.evaluation_samples) == (5, 7)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_rounds_are_shown(job: Job) -> None:
     lines = [line.split() for line in shown.splitlines()]
     (line,) = [line for line in lines if line[:1] == ["2"]]
     assert line[:4] == ["2", "50%", "40.0%", "10"] and line[-1] == "chosen"
-    assert "pruning tested on 9" in shown
+    assert "chosen by 5" in shown
     assert shown.count("prune-weights:") == 1
 
 
@@ -275,7 +275,7 @@ def _other_model(job: Job) -> dict[str, Any]:
 
 
 def _other_data(job: Job) -> dict[str, Any]:
-    np.savez(job.folder / "other.npz", x=np.full((24, 1), 2, np.float32))
+    np.savez(job.folder / "other.npz", x=np.arange(2, 26, dtype=np.float32)[:, None])
     return {"data": str(job.folder / "other.npz")}
 
 

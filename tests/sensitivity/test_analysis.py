@@ -39,13 +39,13 @@ def noise_in_float64(values: np.ndarray, quantized: set[str]) -> float:
 def test_noise_is_that_of_the_unit_alone_and_of_all_the_others(tmp_path: Path) -> None:
     model, data = write(tmp_path)
     report = analyze_sensitivity(model, [FOUR], data=str(data), samples=None)
-    assert report.data.calibration_samples == 6
-    assert report.samples == report.data.evaluation_samples == 18
+    assert report.data.calibration_samples == 12
+    assert report.samples == report.data.evaluation_samples == 5
     assert report.units[0].nodes == ("spiky",)
     everything = {unit.nodes[0] for unit in report.units}
     assert everything == {"plain", "spiky", "last"}
-    judged_on = load_samples(str(data), Session(model), calibrating=True, seed=0).evaluation
-    values = np.concatenate([batch.feeds["x"] for batch in judged_on.batches(1)])
+    measured_on = load_samples(str(data), Session(model), seed=0).choosing
+    values = np.concatenate([batch.feeds["x"] for batch in measured_on.batches(1)])
     for unit in report.units:
         (damage,) = unit.damage
         # onnxruntime fuses 4-bit weights into a kernel of its own, which rounds a little more.
