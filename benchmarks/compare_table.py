@@ -11,8 +11,8 @@ import msgspec
 
 from benchmarks.results import environment_line
 from onnxcompress.measure.environment import Environment
+from onnxcompress.report.figures import size_text
 from onnxcompress.report.schema import ModelReport
-from onnxcompress.report.terminal import size_text
 
 _HEAD = ("model", "bytes", "of original", "{metric}, %", "drop (95 %)", "ms", "speed-up (95 %)")
 

@@ -23,8 +23,8 @@ from benchmarks.subjects.errors import SubjectError
 from onnxcompress.cli_arguments import parse_positive
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.ir import io
+from onnxcompress.judging.evaluation import Evaluation
 from onnxcompress.measure.environment import environment
-from onnxcompress.measure.evaluation import Evaluation
 from onnxcompress.measure.metrics import METRICS
 from onnxcompress.measure.size import file_bytes
 from onnxcompress.pass_manager import PassManager
@@ -100,7 +100,9 @@ def perplexity(model: Path, subject: Path, threads: int, windows: int | None) ->
     session = Session(model, SessionSettings(threads=threads))
     data = load_dataset(str(subject / "test.npz"), session.inputs)
     chosen = data.take(range(min(windows or len(data), len(data))))
-    return Evaluation(session, chosen, 1, METRICS["perplexity"]).reference_score().value
+    return (
+        Evaluation(session, chosen, 1, METRICS["perplexity"], states=False).reference_score().value
+    )
 
 
 def measure(

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.family_table import Family
+from onnxcompress.report.figures import size_text
 from onnxcompress.report.schema import ModelReport
-from onnxcompress.report.terminal import size_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,8 @@ from benchmarks.results import command_line, environment_line, find_subject
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.ir import io
-from onnxcompress.measure.accuracy import evaluate
+from onnxcompress.judging.evaluation import Evaluation
 from onnxcompress.measure.metrics import METRICS
-from onnxcompress.measure.predictions import Predictions, predict
 from onnxcompress.measure.size import file_bytes
 from onnxcompress.pass_manager import PassManager
 from onnxcompress.recipe import Recipe
@@ -75,8 +74,8 @@ class Judge:
 
     def __init__(self, path: Path, test: Dataset):
         self._path = path
-        self._test = test
-        self._reference = self._predictions(path)
+        metrics = (METRICS["sqnr"], METRICS["top1"])
+        self._evaluations = [Evaluation(Session(path), test, 8, metric) for metric in metrics]
 
     def row(self, name: str, recipe: Recipe, expected: float | None = None) -> Row:
         """A recipe's result, measured as a file."""
@@ -92,9 +91,7 @@ class Judge:
         return self._measured("float", self._path, None)
 
     def _measured(self, name: str, path: Path, expected: float | None) -> Row:
-        given = self._predictions(path)
-        noise = evaluate(METRICS["sqnr"], given, self._reference, None)
-        top1 = evaluate(METRICS["top1"], given, self._reference, self._test.labels)
+        noise, top1 = (each.score(Session(path)) for each in self._evaluations)
         return Row(
             name=name,
             bytes=file_bytes(path),
@@ -102,9 +99,6 @@ class Judge:
             top1=100 * top1.value,
             expected=expected,
         )
-
-    def _predictions(self, path: Path) -> Predictions:
-        return predict(Session(path), self._test, 8)
 
 
 def rows(subject: Path, samples: int) -> Iterator[Row]:

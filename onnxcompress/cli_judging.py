@@ -17,6 +17,7 @@ from onnxcompress.cli_arguments import (
     parse_shape,
     parse_split,
 )
+from onnxcompress.measure.metrics import METRICS
 
 _DEFAULT_BUDGET = Budget(0.01)
 
@@ -50,8 +51,8 @@ def add_judging(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--metric",
-        help="top1, top5, f1, mse, perplexity, cosine, sqnr, agreement or module:function "
-        "(default: what fits the outputs and labels)",
+        help=f"{', '.join(METRICS)} or module:function (default: what fits each output and the "
+        "labels)",
     )
     command.add_argument(
         "--judge",
@@ -64,9 +65,9 @@ def add_judging(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--confidence",
         type=parse_confidence,
-        default=0.95,
         metavar="SHARE",
-        help="how sure the verdict is to be, as 95%% or 0.95 (default 95%%)",
+        help="of the intervals, as 95%% or 0.95 (the default); given to compress, the result must "
+        "be proved: its whole interval within the budget",
     )
     add_shapes(command)
     command.add_argument("--threads", type=parse_positive, default=1, help="default 1")

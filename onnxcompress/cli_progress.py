@@ -58,6 +58,10 @@ class TerminalProgress:
 
         return advance
 
+    def warn(self, text: str) -> None:
+        """See `progress.Progress.warn`."""
+        self._console.print(f"warning: {text}", style="yellow", markup=False)
+
 
 def _quiet(done: int, total: int) -> None:
     del done, total

@@ -16,6 +16,10 @@ class Progress(Protocol):
         """Begins a stage of the work; the one before it is over."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Says what should be known before the work is done."""
+        ...
+
 
 class Silent:
     """Nobody does."""
@@ -24,6 +28,9 @@ class Silent:
         """See `Progress.stage`."""
         del title
         return _ignore
+
+    def warn(self, text: str) -> None:
+        """See `Progress.warn`."""
 
 
 def _ignore(done: int, total: int) -> None:

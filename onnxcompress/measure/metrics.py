@@ -1,10 +1,12 @@
-"""The metrics that a budget can be set in, and what a drop means for each."""
+"""The metrics that a budget can be set in: one row each, which the command line is made of.
+
+A drop is what is lost of the value, unless the row says otherwise.
+"""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -13,7 +15,25 @@ import numpy as np
 
 from onnxcompress.data.callables import import_function, names_function
 from onnxcompress.errors import RecipeError
+from onnxcompress.measure.average_precision import average_precision_tally
+from onnxcompress.measure.detection import detection_f1, detection_tally, labelled_boxes
+from onnxcompress.measure.edit_distance import cer_tally, wer_tally
+from onnxcompress.measure.equality import equal_tally
+from onnxcompress.measure.metric import CustomMetric, Form, Metric, Target
+from onnxcompress.measure.numbers import (
+    deviation_tally,
+    kept_share,
+    lost_spread,
+    mean_error,
+    root_mean_error,
+    spread_tally,
+)
 from onnxcompress.measure.predictions import Output
+from onnxcompress.measure.rank_correlation import spearman_tally
+from onnxcompress.measure.ranking import auc_tally, decisions, eer_tally
+from onnxcompress.measure.rates import error_rate, finished, gained, lost, mean, ratio
+from onnxcompress.measure.regions import mean_intersection, region_tally
+from onnxcompress.measure.retrieval import label_recall_tally, neighbour_recall_tally
 from onnxcompress.measure.scoring import (
     agreement_tally,
     confusion_tally,
@@ -22,204 +42,402 @@ from onnxcompress.measure.scoring import (
     likelihood_tally,
     top_tally,
 )
+from onnxcompress.measure.similarity import embedding_tally, mean_vector
 from onnxcompress.measure.tally import Sums, Tally
-
-
-class Target(enum.Enum):
-    """What a model's outputs are compared with."""
-
-    LABELS = "labels"
-    REFERENCE = "the reference's outputs"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One way to judge outputs.
-
-    Attributes:
-        name: as a user writes it.
-        title: what it says, in a few words.
-        target: what outputs are compared with.
-        tally: counts for each sample, from outputs and target.
-        value: the metric, from sums of counts; one for each resample.
-        drop: what is lost, from the candidate's sums and the reference's; one for each resample.
-        worst: the value of outputs that cannot be judged (NaN, another shape).
-        compares_values: an infinity is an error, where others only look which score is highest.
-        without_labels: what stands in for it where there are no labels.
-    """
-
-    name: str
-    title: str
-    target: Target
-    tally: Callable[[Output, Output], Tally]
-    value: Callable[[Sums], np.ndarray]
-    drop: Callable[[Sums, Sums], np.ndarray]
-    worst: float
-    compares_values: bool = False
-    without_labels: Metric | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CustomMetric:
-    """A function of the user's own.
-
-    Attributes:
-        name: `module:function`.
-        function: takes outputs by name and the labels (None without any), gives a number of which
-            higher is better.
-    """
-
-    name: str
-    function: Callable[[dict[str, Any], Any], float]
-
-
-def _ratio(over: np.ndarray, under: np.ndarray, empty: np.ndarray | float) -> np.ndarray:
-    """A quotient; where `under` is zero, `empty`."""
-    out = np.broadcast_to(np.asarray(empty, dtype=np.float64), over.shape).copy()
-    np.divide(over, under, out=out, where=under != 0)
-    return out
-
-
-def _mean(sums: Sums) -> np.ndarray:
-    return _ratio(sums[..., 0], sums[..., 1], 0.0)
+from onnxcompress.measure.verification import verification_tally
 
 
 def _macro_f1(sums: Sums) -> np.ndarray:
     """The mean over classes that are labelled or predicted at all."""
     hits, support = sums[..., 0, :], sums[..., 1, :] + sums[..., 2, :]
-    by_class = _ratio(2 * hits, support, 0.0)
-    return _ratio(by_class.sum(axis=-1), (support > 0).sum(axis=-1), 0.0)
+    by_class = ratio(2 * hits, support, 0.0)
+    return ratio(by_class.sum(axis=-1), (support > 0).sum(axis=-1).astype(np.float64), 0.0)
 
 
 def _decibels(sums: Sums) -> np.ndarray:
     noise, signal = sums[..., 0], sums[..., 2]
-    ratio = _ratio(signal, noise, np.inf)
-    decibels = np.full(ratio.shape, -np.inf)
-    np.log10(ratio, out=decibels, where=ratio > 0)
+    power = ratio(signal, noise, np.inf)
+    decibels = np.full(power.shape, -np.inf)
+    np.log10(power, out=decibels, where=power > 0)
     return 10 * decibels
-
-
-def _lost(value: Callable[[Sums], np.ndarray]) -> Callable[[Sums, Sums], np.ndarray]:
-    return lambda candidate, reference: value(reference) - value(candidate)
 
 
 def _noise_to_target(candidate: Sums, _reference: Sums) -> np.ndarray:
     noise = candidate[..., 0]
-    return _ratio(noise, candidate[..., 2], np.where(noise > 0, np.inf, 0.0))
+    return ratio(noise, candidate[..., 2], np.where(noise > 0, np.inf, 0.0))
 
 
-def _relative_increase(candidate: Sums, reference: Sums) -> np.ndarray:
-    more = candidate[..., 0] - reference[..., 0]
-    return _ratio(more, reference[..., 0], np.where(more > 0, np.inf, 0.0))
+def _increase(value: Callable[[Sums], np.ndarray]) -> Callable[[Sums, Sums], np.ndarray]:
+    """The drop where less is better, as a share of the reference's value."""
+
+    def increase(candidate: Sums, reference: Sums) -> np.ndarray:
+        own = value(reference)
+        more = value(candidate) - own
+        return ratio(more, own, np.where(more > 0, np.inf, 0.0))
+
+    return increase
+
+
+def _spread_lost(candidate: Sums, _reference: Sums) -> np.ndarray:
+    return lost_spread(candidate)
+
+
+def _root_spread_lost(candidate: Sums, _reference: Sums) -> np.ndarray:
+    return np.asarray(np.sqrt(lost_spread(candidate)))
 
 
 def _perplexity(sums: Sums) -> np.ndarray:
     with np.errstate(over="ignore"):
-        perplexity: np.ndarray = np.exp(_mean(sums))
+        perplexity: np.ndarray = np.exp(mean(sums))
     return perplexity
 
 
 def _perplexity_increase(candidate: Sums, reference: Sums) -> np.ndarray:
     # Not the quotient of two perplexities, which may both be beyond any float.
     with np.errstate(over="ignore"):
-        increase: np.ndarray = np.expm1(_mean(candidate) - _mean(reference))
+        increase: np.ndarray = np.expm1(mean(candidate) - mean(reference))
     return increase
 
 
-_MSE_TO_REFERENCE: Final = Metric(
-    name="mse",
-    title="mean squared difference from the reference's outputs",
-    target=Target.REFERENCE,
-    tally=error_tally,
-    value=_mean,
-    drop=_noise_to_target,
-    worst=np.inf,
-    compares_values=True,
+def _similarity_tally(output: Output, reference: Output) -> Tally:
+    return embedding_tally(output, reference, mean_vector(reference))
+
+
+def _boxes_tally(output: Any, labels: Any) -> Tally:
+    return average_precision_tally(output, labelled_boxes(labels))
+
+
+def _decided(tally: Callable[[Any, Any], Tally]) -> Callable[[Any, Any], Tally]:
+    """With what the original decides in place of labels."""
+    return lambda output, reference: tally(output, decisions(reference))
+
+
+def _verified(output: Any, labels: Any) -> Tally:
+    """Scores one by one where labels are 0 and 1 for each; pairs of vectors elsewhere."""
+    vectors = np.ndim(output) == 2 and np.shape(output)[-1] > 2 and np.size(labels) == len(output)
+    return verification_tally(output, labels) if vectors else eer_tally(output, labels)
+
+
+def _either(
+    metric: Metric, title: str, tally: Callable[[Any, Any], Tally] | None = None, **changes: Any
+) -> Metric:
+    """A metric that compares with the original's outputs where there are no labels."""
+    beside = replace(
+        metric,
+        title=title,
+        target=Target.REFERENCE,
+        tally=tally or metric.tally,
+        without_labels=None,
+        **changes,
+    )
+    return replace(metric, without_labels=beside)
+
+
+def recall_at(k: int) -> Metric:
+    """Recall among the `k` nearest neighbours."""
+    labelled = Metric(
+        name=f"recall@{k}",
+        title="share of vectors with a near neighbour of their label",
+        target=Target.LABELS,
+        tally=partial(label_recall_tally, k=k),
+        value=mean,
+        drop=lost(mean),
+        worst=0.0,
+        form=Form.VECTORS,
+        most=1.0,
+    )
+    title = "share of the original's nearest neighbours that are found"
+    return _either(labelled, title, partial(neighbour_recall_tally, k=k))
+
+
+def top(k: int) -> Metric:
+    """Labels among the `k` highest scores."""
+    place = "that get the highest score" if k == 1 else f"among the {k} highest scores"
+    return Metric(
+        name=f"top{k}",
+        title=f"share of labels {place}",
+        target=Target.LABELS,
+        tally=partial(top_tally, k=k),
+        value=mean,
+        drop=lost(mean),
+        worst=0.0,
+        counts_answers=True,
+        most=1.0,
+    )
+
+
+_ROWS: Final = (
+    top(1),
+    top(5),
+    Metric(
+        name="f1",
+        title="F1 score, the mean over classes",
+        target=Target.LABELS,
+        tally=confusion_tally,
+        value=_macro_f1,
+        drop=lost(_macro_f1),
+        worst=0.0,
+        most=1.0,
+    ),
+    Metric(
+        name="agreement",
+        title="share of choices equal to the original's",
+        target=Target.REFERENCE,
+        tally=agreement_tally,
+        value=mean,
+        drop=lost(mean),
+        worst=0.0,
+        form=Form.CLASSES,
+        counts_answers=True,
+        most=1.0,
+    ),
+    _either(
+        Metric(
+            name="auc",
+            title="area under the ROC curve",
+            target=Target.LABELS,
+            tally=auc_tally,
+            value=finished,
+            drop=lost(finished),
+            worst=0.0,
+            most=1.0,
+        ),
+        "area under the ROC curve, the original's decisions being right",
+        _decided(auc_tally),
+    ),
+    _either(
+        Metric(
+            name="eer",
+            title="error rate where as many are wrongly accepted as rejected",
+            target=Target.LABELS,
+            tally=_verified,
+            value=finished,
+            drop=gained(finished),
+            worst=1.0,
+            most=1.0,
+        ),
+        "equal error rate, the original's decisions being right",
+        _decided(eer_tally),
+    ),
+    _either(
+        Metric(
+            name="r2",
+            title="share of the labels' variance that is explained, the worst tenth of the columns",
+            target=Target.LABELS,
+            tally=spread_tally,
+            value=kept_share,
+            drop=lost(kept_share),
+            worst=0.0,
+            form=Form.CHANNELS,
+            most=1.0,
+            compares_values=True,
+        ),
+        "share of the variance of the original's outputs that is kept, the worst tenth",
+    ),
+    _either(
+        Metric(
+            name="mae",
+            title="mean absolute error against labels; a drop is its relative increase",
+            target=Target.LABELS,
+            tally=deviation_tally,
+            value=mean_error,
+            drop=_increase(mean_error),
+            drop_is_relative=True,
+            worst=np.inf,
+            form=Form.CHANNELS,
+            compares_values=True,
+        ),
+        "mean absolute difference from the original; a drop is its share of the mean deviation",
+        drop=_spread_lost,
+        drop_is_relative=False,
+    ),
+    _either(
+        Metric(
+            name="rmse",
+            title="root of the mean squared error against labels; a drop is its relative increase",
+            target=Target.LABELS,
+            tally=spread_tally,
+            value=root_mean_error,
+            drop=_increase(root_mean_error),
+            drop_is_relative=True,
+            worst=np.inf,
+            form=Form.CHANNELS,
+            compares_values=True,
+        ),
+        "root of the mean squared difference; a drop is its share of the standard deviation",
+        drop=_root_spread_lost,
+        drop_is_relative=False,
+    ),
+    _either(
+        Metric(
+            name="mse",
+            title="mean squared error against labels; a drop is its relative increase",
+            target=Target.LABELS,
+            tally=error_tally,
+            value=mean,
+            drop=_increase(mean),
+            drop_is_relative=True,
+            worst=np.inf,
+            compares_values=True,
+        ),
+        "mean squared difference from the original; a drop is its share of the variance",
+        drop=_noise_to_target,
+        drop_is_relative=False,
+    ),
+    Metric(
+        name="sqnr",
+        title="power of what varies in the original's outputs over that of the difference, in dB",
+        target=Target.REFERENCE,
+        tally=error_tally,
+        value=_decibels,
+        drop=_noise_to_target,
+        worst=-np.inf,
+        compares_values=True,
+    ),
+    Metric(
+        name="cosine",
+        title="cosine of the angle to the original's outputs, both less the original's mean",
+        target=Target.REFERENCE,
+        tally=cosine_tally,
+        value=mean,
+        drop=lost(mean),
+        worst=-1.0,
+        most=2.0,
+        compares_values=True,
+    ),
+    _either(
+        Metric(
+            name="spearman",
+            title="correlation of ranks with labels, the mean over columns",
+            target=Target.LABELS,
+            tally=spearman_tally,
+            value=finished,
+            drop=lost(finished),
+            worst=-1.0,
+            most=2.0,
+        ),
+        "correlation of ranks with the original's outputs, the mean over columns",
+    ),
+    Metric(
+        name="similarity",
+        title="similarity of vectors to the original's, both less the original's mean",
+        target=Target.REFERENCE,
+        tally=_similarity_tally,
+        value=mean,
+        drop=lost(mean),
+        worst=-1.0,
+        form=Form.VECTORS,
+        most=2.0,
+        compares_values=True,
+    ),
+    recall_at(10),
+    Metric(
+        name="perplexity",
+        title="exponential of the labels' mean negative log-likelihood; a drop is its relative "
+        "increase",
+        target=Target.LABELS,
+        tally=likelihood_tally,
+        value=_perplexity,
+        drop=_perplexity_increase,
+        drop_is_relative=True,
+        worst=np.inf,
+    ),
+    _either(
+        Metric(
+            name="cer",
+            title="edits of characters or tokens, as a share of those of the labels",
+            target=Target.LABELS,
+            tally=cer_tally,
+            value=error_rate,
+            drop=gained(error_rate),
+            worst=np.inf,
+            form=Form.SEQUENCES,
+            most=1.0,
+        ),
+        "edits of characters or tokens, as a share of those that the original reads",
+    ),
+    _either(
+        Metric(
+            name="wer",
+            title="edits of words, as a share of those of the labels",
+            target=Target.LABELS,
+            tally=wer_tally,
+            value=error_rate,
+            drop=gained(error_rate),
+            worst=np.inf,
+            form=Form.SEQUENCES,
+            most=1.0,
+        ),
+        "edits of words, as a share of those of the original's text",
+    ),
+    _either(
+        Metric(
+            name="miou",
+            title="intersection over union of each class, the mean over classes",
+            target=Target.LABELS,
+            tally=region_tally,
+            value=mean_intersection,
+            drop=lost(mean_intersection),
+            worst=0.0,
+            form=Form.CLASSES,
+            most=1.0,
+        ),
+        "intersection over union with each class of the original's, the mean over classes",
+    ),
+    _either(
+        Metric(
+            name="map",
+            title="mean average precision of boxes, at overlaps from 0.5 to 0.95",
+            target=Target.LABELS,
+            tally=_boxes_tally,
+            value=finished,
+            drop=lost(finished),
+            worst=0.0,
+            form=Form.DETECTIONS,
+            most=1.0,
+        ),
+        "F1 score of the boxes that the original finds",
+        detection_tally,
+        name="detection-f1",
+        value=detection_f1,
+        drop=lost(detection_f1),
+    ),
+    Metric(
+        name="detection-f1",
+        title="F1 score of the boxes that the original finds",
+        target=Target.REFERENCE,
+        tally=detection_tally,
+        value=detection_f1,
+        drop=lost(detection_f1),
+        worst=0.0,
+        form=Form.DETECTIONS,
+        most=1.0,
+    ),
+    _either(
+        Metric(
+            name="equal",
+            title="share of values equal to the labels",
+            target=Target.LABELS,
+            tally=equal_tally,
+            value=mean,
+            drop=lost(mean),
+            worst=0.0,
+            form=Form.ROWS,
+            counts_answers=True,
+            most=1.0,
+        ),
+        "share of values equal to the original's",
+    ),
 )
 
-METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
-    {
-        metric.name: metric
-        for metric in (
-            Metric(
-                name="top1",
-                title="share of labels that get the highest score",
-                target=Target.LABELS,
-                tally=partial(top_tally, k=1),
-                value=_mean,
-                drop=_lost(_mean),
-                worst=0.0,
-            ),
-            Metric(
-                name="top5",
-                title="share of labels among the five highest scores",
-                target=Target.LABELS,
-                tally=partial(top_tally, k=5),
-                value=_mean,
-                drop=_lost(_mean),
-                worst=0.0,
-            ),
-            Metric(
-                name="f1",
-                title="F1 score, the mean over classes",
-                target=Target.LABELS,
-                tally=confusion_tally,
-                value=_macro_f1,
-                drop=_lost(_macro_f1),
-                worst=0.0,
-            ),
-            Metric(
-                name="mse",
-                title="mean squared error against labels",
-                target=Target.LABELS,
-                tally=error_tally,
-                value=_mean,
-                drop=_relative_increase,
-                worst=np.inf,
-                compares_values=True,
-                without_labels=_MSE_TO_REFERENCE,
-            ),
-            Metric(
-                name="perplexity",
-                title="exponential of the mean negative log-likelihood of labels under logits",
-                target=Target.LABELS,
-                tally=likelihood_tally,
-                value=_perplexity,
-                drop=_perplexity_increase,
-                worst=np.inf,
-            ),
-            Metric(
-                name="cosine",
-                title="cosine of the angle to the reference's outputs, the mean over samples",
-                target=Target.REFERENCE,
-                tally=cosine_tally,
-                value=_mean,
-                drop=_lost(_mean),
-                worst=-1.0,
-                compares_values=True,
-            ),
-            Metric(
-                name="sqnr",
-                title="power of the reference's outputs over that of the difference, in dB",
-                target=Target.REFERENCE,
-                tally=error_tally,
-                value=_decibels,
-                drop=_noise_to_target,
-                worst=-np.inf,
-                compares_values=True,
-            ),
-            Metric(
-                name="agreement",
-                title="share of choices equal to the reference's",
-                target=Target.REFERENCE,
-                tally=agreement_tally,
-                value=_mean,
-                drop=_lost(_mean),
-                worst=0.0,
-            ),
-        )
-    }
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType({row.name: row for row in _ROWS})
+"""By name. `top` and `recall@` take any number behind them, see `resolve_metric`."""
+
+
+_FAMILIES: Final[Mapping[str, Callable[[int], Metric]]] = MappingProxyType(
+    {"top": top, "recall@": recall_at}
 )
+_MOST: Final = 1_000_000
 
 
 def resolve_metric(name: str) -> Metric | CustomMetric:
@@ -231,6 +449,10 @@ def resolve_metric(name: str) -> Metric | CustomMetric:
     """
     if name in METRICS:
         return METRICS[name]
+    for prefix, family in _FAMILIES.items():
+        number = name.removeprefix(prefix)
+        if name.startswith(prefix) and number.isdecimal() and 0 < int(number) <= _MOST:
+            return family(int(number))
     if names_function(name):
         return CustomMetric(name=name, function=import_function(name))
     raise RecipeError(

@@ -15,6 +15,8 @@ from onnxcompress.measure.tally import ConfusionTally, RowTally
 
 # Elements turned to float64 at once.
 _BLOCK: Final = 1 << 21
+_SAME: Final = 1e-10
+"""Of the power; answers that vary by less are one answer in float32."""
 
 
 def agreement_tally(output: Output, reference: Output) -> RowTally:
@@ -105,9 +107,15 @@ def likelihood_tally(output: Output, labels: Output) -> RowTally:
 
 
 def cosine_tally(output: Output, reference: Output) -> RowTally:
-    """The cosine of the angle between both, and 1; (samples, 2). Two zero vectors agree."""
+    """The cosine of the angle between both, and 1; (samples, 2). Two zero vectors agree.
+
+    Both are taken as deviations from the reference's mean over samples, see `mean_answer`, so that
+    what answers the same to all of them has no cosine to speak of.
+    """
+    centre = mean_answer(reference)
     rows = []
     for ours, theirs in _value_blocks(output, reference):
+        ours, theirs = ours - centre, theirs - centre
         dot = np.einsum("ij,ij->i", ours, theirs)
         powers = [np.einsum("ij,ij->i", values, values) for values in (ours, theirs)]
         # Not the product of two roots: this way the cosine of equal vectors is 1 exactly.
@@ -120,17 +128,42 @@ def cosine_tally(output: Output, reference: Output) -> RowTally:
 
 
 def error_tally(output: Output, target: Output) -> RowTally:
-    """Sums of squared error, of elements and of the target's squares; (samples, 3).
+    """Sums of squared error, of elements and of the target's squared deviation; (samples, 3).
+
+    The deviation is that from the target's mean over samples, see `mean_answer`.
 
     Raises:
         DataError: `target` are labels of another shape.
     """
+    centre = mean_answer(target)
     rows = []
     for ours, wanted in _value_blocks(output, target):
         error = np.square(ours - wanted).sum(axis=1)
         elements = np.full(len(ours), ours.shape[1], dtype=np.float64)
-        rows.append(np.stack([error, elements, np.square(wanted).sum(axis=1)], axis=1))
+        rows.append(np.stack([error, elements, np.square(wanted - centre).sum(axis=1)], axis=1))
     return _rows(rows)
+
+
+def mean_answer(answers: Output) -> NDArray[np.float64]:
+    """The mean over samples of each element, shape (elements,); 0 where nothing varies.
+
+    There is no mean over samples of different shapes, nor does a single sample tell what varies:
+    what it says is measured from 0 then, and so is what always says the same.
+    """
+    nothing = np.zeros(1)
+    if isinstance(answers, list) or len(answers) < 2:
+        return nothing
+    total = squares = nothing
+    # Not in one piece: float64 takes twice the room of what is measured.
+    step = max(1, _BLOCK // max(1, answers[:1].size))
+    for begin in range(0, len(answers), step):
+        block = _native(answers[begin : begin + step]).astype(np.float64)
+        block = np.where(np.isfinite(block), block, 0).reshape(len(block), -1)
+        total = total + block.sum(axis=0)
+        squares = squares + np.square(block).sum(axis=0)
+    mean = total / len(answers)
+    spread = (squares - len(answers) * np.square(mean)).sum()
+    return mean if spread > _SAME * squares.sum() else nothing
 
 
 def has_nan(output: Output) -> bool:

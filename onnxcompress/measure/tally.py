@@ -42,21 +42,21 @@ class RowTally:
     """
 
     def __init__(self, rows: NDArray[np.float64]) -> None:
-        self._rows = rows
+        self.rows = rows
 
     @property
     def samples(self) -> int:
         """How many samples were counted."""
-        return len(self._rows)
+        return len(self.rows)
 
     def sums(self, weights: Weights) -> Sums:
         """Shape (resamples, numbers)."""
-        return weights.astype(np.float64) @ self._rows
+        return weights.astype(np.float64) @ self.rows
 
     @classmethod
     def joined(cls, tallies: Sequence[Self]) -> Self:
         """The samples of several tallies in order."""
-        return cls(np.concatenate([tally._rows for tally in tallies]))
+        return cls(np.concatenate([tally.rows for tally in tallies]))
 
 
 class ConfusionTally:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from onnxcompress.ir.edit import Skip
-from onnxcompress.measure.accuracy import Score
+from onnxcompress.judging.score import Score, Verdict
 from onnxcompress.measure.environment import Environment
 from onnxcompress.measure.latency import Latency
 from onnxcompress.measure.macs import OpCost
@@ -77,7 +77,8 @@ class ModelReport:
         nodes: nodes in all graphs.
         parameters: elements in stored tensors.
         size: bytes, load time, peak memory.
-        score: accuracy beside the baseline's.
+        score: accuracy beside the baseline's, on the samples that judge where the model got so far.
+        chosen_by: the same on the samples that chose, where those are others.
         latency: time beside the baseline's, interleaved with it.
         executed_ops: operators that onnxruntime runs after its own fusions, with counts.
         surviving_qdq: QuantizeLinear and DequantizeLinear nodes that it did not fuse.
@@ -91,6 +92,7 @@ class ModelReport:
     latency: Latency
     executed_ops: dict[str, int]
     surviving_qdq: tuple[str, ...]
+    chosen_by: Score | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +153,8 @@ class CompressReport:
         written: every file that was written.
         improved: whether what was written is better than the original.
         verdict: the outcome in a sentence.
-        metric: the name of the metric.
-        max_drop: the budget, in the metric's own drop.
+        metric: the names of the metrics.
+        max_drop: the budget: the largest drop of any output.
         goal: `speed` or `size`.
         target: the processor aimed at.
         data: what the numbers stand on.
@@ -162,6 +164,10 @@ class CompressReport:
         notes: what the reader should know before relying on the numbers.
         saturation: nodes of the answer that compute something else on x86 without VNNI.
         rounds: those that were run, if the recipe was run in rounds.
+        proof: what the samples that judge say of the budget: proved, held or failed; None where the
+            samples were made up.
+        confidence: of the intervals.
+        keep: the budget as the least share of the original's metric, if it was given so.
         kept_round: the one that was written; 0 if none held the budget, so that what was written is
             not pruned; None without rounds.
     """
@@ -184,6 +190,9 @@ class CompressReport:
     saturation: tuple[SaturationRisk, ...]
     rounds: tuple[RoundReport, ...] = ()
     kept_round: int | None = None
+    proof: Verdict | None = None
+    confidence: float = 0.95
+    keep: float | None = None
 
     @property
     def chosen(self) -> CandidateReport:

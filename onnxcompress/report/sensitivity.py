@@ -11,8 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from onnxcompress.report.figures import size_text
 from onnxcompress.report.schema import Damage, SensitivityReport, UnitReport
-from onnxcompress.report.terminal import data_line, size_text
+from onnxcompress.report.terminal import data_line
 
 if TYPE_CHECKING:
     from onnxcompress.sensitivity.assignment import Assignment

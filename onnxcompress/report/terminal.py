@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -13,6 +12,14 @@ from rich.text import Text
 
 from onnxcompress.pass_base import Pass, PassReport
 from onnxcompress.registry import options
+from onnxcompress.report.figures import (
+    drop_text,
+    drops_text,
+    interval_text,
+    number_text,
+    size_text,
+)
+from onnxcompress.report.outputs import output_lines
 from onnxcompress.report.schema import (
     BenchReport,
     CandidateReport,
@@ -54,7 +61,7 @@ def compress_report(report: CompressReport) -> RenderableType:
     parts: list[RenderableType] = [data_line(report.data), ""]
     if report.kept_round is not None:
         parts += [_rounds(report.rounds, report.kept_round), ""]
-    parts += [table, "", outcomes]
+    parts += [table, "", *output_lines([report.chosen.model]), outcomes]
     parts += _chosen_lines(report.chosen, in_rounds=bool(report.rounds))
     parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
     parts += ["", Text(report.verdict, style="bold green" if report.improved else "bold yellow")]
@@ -79,8 +86,8 @@ def _rounds(rounds: Sequence[RoundReport], kept: int) -> Table:
             f"{each.zeros:.1%}",
             f"{each.parameters:,}",
             size_text(each.file_bytes),
-            _number(each.drop),
-            _interval(*each.drop_interval, digits=3),
+            drop_text(each.drop),
+            drops_text(*each.drop_interval),
             outcome,
             style=_STYLES[status],
         )
@@ -93,6 +100,7 @@ def bench_report(report: BenchReport) -> RenderableType:
     for model in report.models:
         _add_model(table, model, report.models[0])
     parts: list[RenderableType] = [data_line(report.data), "", table, ""]
+    parts += output_lines(report.models[1:] or report.models)
     for model in report.models:
         ops = sorted(model.executed_ops.items(), key=lambda item: -item[1])
         parts += [
@@ -184,20 +192,23 @@ def _table(metric: str, first: str) -> Table:
 def _add_model(
     table: Table, model: ModelReport, baseline: ModelReport, style: str | None = None
 ) -> None:
-    """A row; the baseline's own row leaves out what compares it with itself."""
-    latency, score = model.latency, model.score
+    """A row, on the samples that chose where there are such.
+
+    The baseline's own row leaves out what compares it with itself.
+    """
+    latency, score = model.latency, model.chosen_by or model.score
     compared = ["", "", ""]
     if model is not baseline:
         compared = [
-            _number(score.drop),
-            _interval(*score.drop_interval, digits=3),
-            _interval(latency.speedup_low, latency.speedup_high, digits=2),
+            drop_text(score.drop),
+            drops_text(*score.drop_interval),
+            interval_text(latency.speedup_low, latency.speedup_high, digits=2),
         ]
     table.add_row(
         Text(model.name),
         size_text(model.size.file_bytes),
         f"{model.size.file_bytes / baseline.size.file_bytes:.0%}",
-        _number(score.value),
+        number_text(score.value),
         *compared[:2],
         f"{latency.median_ms:.3g}",
         f"{latency.speedup:.2f}x",
@@ -263,23 +274,6 @@ def data_line(data: DataReport) -> Text:
     elif data.calibration_samples:
         parts.append(f"{calibrated} others")
     return Text("; ".join(parts))
-
-
-def size_text(size: float) -> str:
-    """Bytes with a decimal unit."""
-    for unit in ("B", "kB", "MB"):
-        if abs(size) < 1000:
-            return f"{size:.3g} {unit}" if unit != "B" else f"{size:.0f} B"
-        size /= 1000
-    return f"{size:.3g} GB"
-
-
-def _interval(low: float, high: float, *, digits: int) -> str:
-    return f"{_number(low, digits)}..{_number(high, digits)}"
-
-
-def _number(value: float, digits: int = 4) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else str(value)
 
 
 def key_values(rows: Iterable[tuple[str, str]]) -> Table:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from onnxcompress.data.given_shapes import Shapes
+from onnxcompress.judging.questions import Judged
+from onnxcompress.measure.bootstrap import CONFIDENCE
 from onnxcompress.measure.environment import environment
 from onnxcompress.measure.metrics import resolve_metric
 from onnxcompress.progress import Progress, Silent
@@ -21,7 +24,7 @@ def benchmark(
     *,
     data: str | None = None,
     metric: str | None = None,
-    confidence: float = 0.95,
+    confidence: float | None = None,
     judge_outputs: Sequence[tuple[str, str | None]] = (),
     shapes: Shapes | None = None,
     threads: int = 1,
@@ -35,7 +38,7 @@ def benchmark(
         models: paths of .onnx files that take the same inputs; the first is the baseline.
         data: see `compress`; all of it is used to judge.
         metric: see `compress`.
-        confidence: see `compress`.
+        confidence: of the intervals; None for 0.95.
         judge_outputs: see `compress`.
         shapes: see `compress`.
         threads: threads that latency is measured with.
@@ -47,21 +50,26 @@ def benchmark(
         OnnxCompressError: a model or the data is not usable.
     """
     baseline, *others = (Path(model) for model in models)
-    del confidence, judge_outputs  # the judge does not ask yet
     samples = load_to_judge(data, Session(baseline), seed=seed, shapes=shapes)
     judge = Judge(
         baseline,
         samples.judging,
         resolve_metric(metric) if metric else None,
+        judged=tuple(Judged.of(*each) for each in judge_outputs),
+        made_up=data is None,
+        confidence=confidence or CONFIDENCE,
         threads=threads,
         batch_size=batch_size,
+        seed=seed,
         progress=progress or Silent(),
     )
     latencies = judge.latencies(others)
     return BenchReport(
         schema_version=SCHEMA_VERSION,
-        metric=judge.metric.name,
-        data=samples.report,
+        metric=judge.metric,
+        data=replace(
+            samples.report, labelled=any(each.labelled for each in judge.original.outputs)
+        ),
         environment=environment(threads),
         models=tuple(
             judge.report(path, str(path), latency)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from onnxcompress.budget import Budget
 from onnxcompress.errors import CheckpointError, ModelError
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
@@ -39,7 +40,8 @@ class Question:
         recipe: as TOML.
         shares: what is gone after each round.
         metric: as it was given; None if it was chosen by the outputs and labels.
-        max_drop: the budget.
+        judged: outputs to judge and how, as they were given.
+        budget: what a round may cost.
         batch_size: samples in a batch.
         target: the processor to quantize for.
         seed: of the split.
@@ -53,7 +55,8 @@ class Question:
     recipe: str
     shares: tuple[float, ...]
     metric: str | None
-    max_drop: float
+    judged: tuple[str, ...]
+    budget: Budget
     batch_size: int
     target: str
     seed: int

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from onnxcompress.budget import Budget
 from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.data.splitting import Shares
-from onnxcompress.errors import OutputError, RecipeError, SessionError
+from onnxcompress.errors import RecipeError, SessionError
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
+from onnxcompress.judging.questions import Judged
+from onnxcompress.judging.score import Verdict
+from onnxcompress.measure.bootstrap import CONFIDENCE
 from onnxcompress.measure.environment import environment
 from onnxcompress.measure.metrics import resolve_metric
 from onnxcompress.measure.zeros import zero_notes
 from onnxcompress.progress import Progress, Silent
-from onnxcompress.qdq.saturation_risk import (
-    SaturationRisk,
-    integer_products,
-    saturation_risks,
-)
+from onnxcompress.qdq.saturation_risk import saturation_risks
 from onnxcompress.recipe import Recipe
 from onnxcompress.report.schema import (
     SCHEMA_VERSION,
@@ -36,22 +33,28 @@ from onnxcompress.runtime.calibration import fingerprint
 from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.runtime.session import Session
 from onnxcompress.search import ladder
-from onnxcompress.search.candidates import CLEANED, Goal, traits_of
+from onnxcompress.search.answer import write_answer
+from onnxcompress.search.candidates import CLEANED, Goal, Traits, traits_of
 from onnxcompress.search.checkpoint import Question, open_checkpoints
-from onnxcompress.search.choice import choose
+from onnxcompress.search.choice import Choice, choose, rank
 from onnxcompress.search.draft import RECIPE, Draft, by_recipe, by_search
 from onnxcompress.search.judge import Judge
 from onnxcompress.search.ladder import Ladder
+from onnxcompress.search.remarks import (
+    fusion_notes,
+    made_up_budget,
+    portability_notes,
+    score_notes,
+    sentence,
+    too_few,
+)
 from onnxcompress.search.rounds import Rounds
-from onnxcompress.search.samples import data_notes, load_samples
+from onnxcompress.search.samples import Samples, data_notes, load_samples
 from onnxcompress.search.schedule import Iteration, Plan
 from onnxcompress.target import Target
 
 UNCHANGED = "unchanged"
 """The original itself, where even cleaning it up costs more than the budget."""
-
-_RELATIVE_DROPS = ("mse", "perplexity", "sqnr")
-"""Metrics whose drop is a share of the original's."""
 
 
 def compress(
@@ -63,7 +66,7 @@ def compress(
     metric: str | None = None,
     max_drop: float = 0.01,
     keep: float | None = None,
-    confidence: float = 0.95,
+    confidence: float | None = None,
     judge_outputs: Sequence[tuple[str, str | None]] = (),
     split: Shares | str | None = None,
     group_by: str | None = None,
@@ -97,13 +100,14 @@ def compress(
             samples are made up and prove little.
         training: likewise, samples to train and calibrate on, so that `data` is split in two only;
             needs `data`. Samples that are in both, or of a group that is, are left out of these.
-        metric: `top1`, `top5`, `f1`, `mse`, `perplexity`, `cosine`, `sqnr`, `agreement` or
-            `module:function`; None chooses by the outputs and labels.
-        max_drop: the budget: the largest drop of the metric, see `measure.metrics`.
+        metric: one of `measure.metrics.METRICS`, or `module:function`; None chooses for each output
+            by what it says and by the labels.
+        max_drop: the budget: the largest drop of any output, see `measure.metrics`.
         keep: instead of `max_drop`, the least share of the original's metric that is left.
-        confidence: how sure the verdict is to be.
-        judge_outputs: the outputs to judge, each with how, or None for what suits it; no pairs for
-            the default.
+        confidence: of the intervals; the result must then be proved: its whole interval within the
+            budget. None for 0.95, and it is enough that the estimate holds.
+        judge_outputs: the outputs to judge, each with a kind or metric, or None for what suits it;
+            without any, all are judged.
         split: how much of the data fits, chooses and judges, as `50/20/30`; `40/60` to choose and
             to judge with `training`.
         group_by: the array of the data whose values are groups (speakers, documents, films), none
@@ -132,19 +136,17 @@ def compress(
     io.check_writable(output, source)
     plan = _plan(recipe, iteration)
     budget = Budget.of(max_drop, keep)
-    del confidence, judge_outputs  # the judge does not ask yet
+    judged = tuple(Judged.of(*each) for each in judge_outputs)
     loaded = io.load(source)
-    session = Session(source)
     samples = load_samples(
         data,
-        session,
+        Session(source),
         seed=seed,
         training=training,
         split=Shares.parse(split) if isinstance(split, str) else split,
         group_by=group_by,
         shapes=shapes,
     )
-    judged_by = resolve_metric(metric) if metric else None
     context = RuntimeContext(
         samples.calibration,
         target=target,
@@ -154,14 +156,31 @@ def compress(
         training_progress=partial(progress.stage, "Training"),
         shapes=shapes,
     )
-    traits = traits_of(loaded, has_data=samples.calibration is not None, goal=goal)
-    unpruned = ladder.unfit(loaded, traits, samples, context) if recipe is None else None
-    judge_on = partial(Judge, threads=threads, batch_size=batch_size, progress=progress)
-    judge = judge_on(source, samples.judging, judged_by)
-    relative = judge.metric.name in _RELATIVE_DROPS
-    max_drop = budget.allowed(judge.score(source, "original").value, drop_is_relative=relative)
-    with tempfile.TemporaryDirectory(prefix="onnxcompress-") as folder:
-        rounds = None
+    judge_on = partial(
+        Judge,
+        source,
+        metric=resolve_metric(metric) if metric else None,
+        judged=judged,
+        made_up=data is None,
+        confidence=confidence or CONFIDENCE,
+        threads=threads,
+        batch_size=batch_size,
+        seed=seed,
+        progress=progress,
+    )
+    final = judge_on(samples.judging)
+    labelled = any(each.labelled for each in final.original.outputs)
+    samples = replace(samples, report=replace(samples.report, labelled=labelled))
+    choosing = final
+    if samples.are_separate and (recipe is None or iteration is not None):
+        choosing = judge_on(samples.choosing, like=final)
+    if data is None:
+        budget = made_up_budget(budget)
+    for warning in too_few(final.original, budget, len(samples.judging), confidence):
+        progress.warn(warning)
+    with tempfile.TemporaryDirectory(prefix="onnxcompress-") as name:
+        folder = Path(name)
+        outcome = None
         if plan is not None and iteration is not None:
             question = Question(
                 version=environment(threads).onnxcompress,
@@ -172,59 +191,60 @@ def compress(
                 recipe=plan.recipe.dump(),
                 shares=iteration.shares,
                 metric=metric,
-                max_drop=max_drop,
+                judged=tuple(f"{each}={how}" for each, how in judge_outputs),
+                budget=budget,
                 batch_size=batch_size,
                 target=context.target.value,
                 seed=seed,
             )
-            checkpoints = open_checkpoints(iteration, question, Path(folder) / "rounds")
-            rounds = Rounds(plan, checkpoints, context, folder=Path(folder), progress=progress)
-        outcome = None
-        if rounds is not None:
-            outcome = rounds.run(loaded, judge_on(source, samples.choosing, judge.metric).score)
+            checkpoints = open_checkpoints(iteration, question, folder / "rounds")
+            rounds = Rounds(plan, checkpoints, context, folder=folder, progress=progress)
+            outcome = rounds.run(loaded, choosing.score)
             drafts = [outcome.draft]
         elif recipe is not None:
-            drafts = [by_recipe(loaded, recipe, context, Path(folder))]
+            drafts = [by_recipe(loaded, recipe, context, folder)]
         else:
-            drafts = list(by_search(loaded, traits, context, Path(folder), progress))
-            if unpruned is not None:
-                drafts += ladder.untried(unpruned)
-            else:
-                tests = judge_on(source, samples.choosing, judge.metric)
-                rungs = Ladder(
-                    cleaned=drafts[0],
-                    quantized=ladder.best_quantized(drafts, tests, max_drop, goal),
-                    context=context,
-                    folder=Path(folder),
-                    test=tests.score,
-                    max_drop=max_drop,
-                )
-                drafts += rungs.climb(progress.stage("Pruning"))
-        built = [draft for draft in drafts if _runs(draft, judge)]
-        latencies = judge.latencies([draft.path for draft in built if draft.path])
-        baseline = judge.report(source, "original", latencies[0])
-        for draft, latency in zip(built, latencies[1:], strict=True):
-            assert draft.path is not None  # see _runs
-            draft.measured = judge.report(draft.path, draft.name, latency)
+            traits = traits_of(loaded, has_data=samples.calibration is not None, goal=goal)
+            drafts = list(by_search(loaded, traits, context, folder, progress))
+            drafts += _pruned(loaded, traits, samples, drafts, choosing, budget, context, folder)
+        # What a recipe made is not chosen among others, so all that is left is to judge it.
+        measuring = final if recipe is not None else choosing
+        baseline = _measure(drafts, measuring)
         fallback = RECIPE
         if recipe is None:
-            fallback = _fallback(drafts, loaded, source, baseline, max_drop)
+            fallback = _fallback(drafts, loaded, source, baseline, budget)
         measured = {draft.name: draft.measured for draft in drafts if draft.measured}
         untouched = [draft.name for draft in drafts if draft.is_untouched]
-        choice = choose(baseline, measured, max_drop, goal, fallback=fallback, untouched=untouched)
-        chosen = next(draft for draft in drafts if draft.name == choice.name)
-        assert chosen.model is not None and chosen.path is not None
-        written = _write(chosen.model, output, chosen.path, judge)
+        by_name = {draft.name: draft for draft in drafts}
+        choice = choose(
+            rank(baseline, measured, budget, goal, untouched=untouched),
+            lambda each: final.score(_path(by_name[each]), each),
+            budget,
+            must_be_proved=confidence is not None,
+            fallback=fallback,
+        )
+        if measuring is not final:
+            baseline = replace(baseline, score=final.original, chosen_by=baseline.score)
+            _add_finals(by_name, choice)
+        chosen = by_name[choice.name]
+        assert chosen.model is not None and chosen.measured is not None
+        written = write_answer(chosen.model, output, _path(chosen), final.feed())
     risks = saturation_risks(chosen.model)
+    proof = choice.verdict if data is not None else None
     return CompressReport(
         schema_version=SCHEMA_VERSION,
         input=str(source),
         output=str(output),
         written=tuple(str(path) for path in written),
         improved=choice.improved,
-        verdict=choice.verdict,
-        metric=judge.metric.name,
-        max_drop=max_drop,
+        verdict=sentence(
+            baseline, chosen.measured, improved=choice.improved, proof=proof, samples=samples.report
+        ),
+        metric=final.metric,
+        max_drop=budget.allowed(
+            chosen.measured.score.worst.reference_value,
+            drop_is_relative=chosen.measured.score.worst.drop_is_relative,
+        ),
         goal=goal.value,
         target=context.target.value,
         data=samples.report,
@@ -233,14 +253,18 @@ def compress(
         candidates=tuple(draft.report(choice) for draft in drafts),
         notes=(
             *data_notes(samples.report),
-            *_notes(chosen, max_drop),
-            *_portability(chosen.model, risks),
+            *score_notes(chosen.measured.score, budget, len(samples.judging)),
+            *fusion_notes(chosen.model, chosen.measured),
+            *portability_notes(chosen.model, risks),
             *zero_notes(chosen.model),
             *(outcome.notes if outcome else ()),
         ),
         saturation=tuple(risks),
         rounds=outcome.rounds if outcome else (),
         kept_round=outcome.kept if outcome else None,
+        proof=proof,
+        confidence=confidence or CONFIDENCE,
+        keep=keep,
     )
 
 
@@ -255,6 +279,46 @@ def _plan(recipe: Recipe | None, iteration: Iteration | None) -> Plan | None:
     if recipe is None:
         raise RecipeError("rounds need a recipe that prunes, and none was given")
     return Plan.of(recipe)
+
+
+def _pruned(
+    model: Model,
+    traits: Traits,
+    samples: Samples,
+    drafts: Sequence[Draft],
+    judge: Judge,
+    budget: Budget,
+    context: RuntimeContext,
+    folder: Path,
+) -> Sequence[Draft]:
+    """The candidates that are pruned, or why none is."""
+    reason = ladder.unfit(model, traits, samples, context)
+    if reason is not None:
+        return ladder.untried(reason)
+    rungs = Ladder(
+        cleaned=drafts[0],
+        quantized=ladder.best_quantized(drafts, judge, budget, traits.goal),
+        context=context,
+        folder=folder,
+        test=judge.score,
+        budget=budget,
+    )
+    return list(rungs.climb(judge.progress.stage("Pruning")))
+
+
+def _measure(drafts: Sequence[Draft], judge: Judge) -> ModelReport:
+    """Measures every candidate that runs; returns the baseline's own figures."""
+    built = [draft for draft in drafts if _runs(draft, judge)]
+    latencies = judge.latencies([_path(draft) for draft in built])
+    baseline = judge.report(judge.baseline, "original", latencies[0])
+    for draft, latency in zip(built, latencies[1:], strict=True):
+        draft.measured = judge.report(_path(draft), draft.name, latency)
+    return baseline
+
+
+def _path(draft: Draft) -> Path:
+    assert draft.path is not None  # only what was built is measured
+    return draft.path
 
 
 def _runs(draft: Draft, judge: Judge) -> bool:
@@ -272,14 +336,17 @@ def _runs(draft: Draft, judge: Judge) -> bool:
 
 
 def _fallback(
-    drafts: list[Draft], model: Model, source: Path, baseline: ModelReport, max_drop: float
+    drafts: list[Draft], model: Model, source: Path, baseline: ModelReport, budget: Budget
 ) -> str:
     """What to write if nothing is better: the cleaned original, if that itself holds the budget.
 
     Exact passes still round differently, and some models turn that into another answer.
     """
     cleaned = next(draft for draft in drafts if draft.name == CLEANED)
-    if cleaned.measured is not None and cleaned.measured.score.drop <= max_drop:
+    if (
+        cleaned.measured is not None
+        and cleaned.measured.score.verdict(budget) is not Verdict.FAILED
+    ):
         return CLEANED
     unchanged = Draft(UNCHANGED, Recipe(()), model=model, path=source)
     unchanged.measured = replace(baseline, name=UNCHANGED)
@@ -287,51 +354,9 @@ def _fallback(
     return UNCHANGED
 
 
-def _write(model: Model, output: Path, measured: Path, judge: Judge) -> Sequence[Path]:
-    """Writes the answer and makes sure that the file on disk is the model that was measured."""
-    written = io.save(model, output)
-    feed = judge.feed()
-    proof, again = Session(measured).run(feed), Session(output).run(feed)
-    for name, value in proof.items():
-        if isinstance(value, np.ndarray) and value.tobytes() != again[name].tobytes():
-            for path in written:
-                path.unlink()
-            raise OutputError(
-                f"{output}: output {name!r} of the written file differs from what was measured; "
-                "the file was removed"
-            )
-    return written
-
-
-def _notes(chosen: Draft, max_drop: float) -> tuple[str, ...]:
-    """What the reader should know before relying on the numbers."""
-    notes = []
-    assert chosen.measured is not None and chosen.model is not None
-    worst = chosen.measured.score.drop_interval[1]
-    if chosen.measured.score.drop <= max_drop < worst:
-        notes.append(
-            f"the drop may be as large as {worst:.4g} (95 % interval), over the budget of "
-            f"{max_drop:.4g}; more samples would tell"
-        )
-    entrances = {node.name for tensor in chosen.model.graph.inputs for node in tensor.outputs}
-    unfused = [name for name in chosen.measured.surviving_qdq if name not in entrances]
-    if unfused:
-        more = f" and {len(unfused) - 3} more" if len(unfused) > 3 else ""
-        names = ", ".join(unfused[:3])
-        notes.append(f"onnxruntime does not fuse these into integer kernels: {names}{more}")
-    return tuple(notes)
-
-
-def _portability(model: Model, risks: Sequence[SaturationRisk]) -> tuple[str, ...]:
-    """What x86 processors without VNNI make of the integer nodes, if there are any."""
-    products = len(integer_products(model))
-    if not products:
-        return ()
-    if not risks:
-        return ("int8 sums fit on x86 without VNNI too: the same accuracy is to be expected there",)
-    worst = max(risks, key=lambda risk: risk.worst)
-    return (
-        f"on x86 without VNNI sums of two products can saturate in {len(risks)} of {products} int8 "
-        f"nodes (at worst {worst.worst:.2f} times what an int16 holds, in {worst.node!r}): measure "
-        "there, or use --target portable",
-    )
+def _add_finals(drafts: Mapping[str, Draft], choice: Choice) -> None:
+    """Puts what the samples that judge say in the place of what those said that chose."""
+    for name, score in choice.finals.items():
+        measured = drafts[name].measured
+        assert measured is not None  # only what was measured is judged
+        drafts[name].measured = replace(measured, score=score, chosen_by=measured.score)

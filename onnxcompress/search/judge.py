@@ -10,10 +10,13 @@ import psutil
 
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.ir import io
-from onnxcompress.measure.accuracy import Score
-from onnxcompress.measure.evaluation import Evaluation
+from onnxcompress.judging.evaluation import Evaluation
+from onnxcompress.judging.questions import Judged, Question
+from onnxcompress.judging.score import Score
+from onnxcompress.measure.bootstrap import CONFIDENCE
 from onnxcompress.measure.latency import Latency, compare_latency
-from onnxcompress.measure.metrics import CustomMetric, Metric
+from onnxcompress.measure.metric import CustomMetric, Metric
+from onnxcompress.measure.metrics import METRICS
 from onnxcompress.measure.size import measure_size
 from onnxcompress.progress import Progress
 from onnxcompress.report.schema import ModelReport
@@ -29,42 +32,72 @@ class Judge:
 
     Args:
         baseline: the model that all others are compared with.
-        data: samples that no candidate was calibrated on.
+        data: the samples.
         metric: how outputs are judged; None chooses by the looks of outputs and labels.
+        judged: the outputs to judge, and how; none for all.
+        like: a judge of the same baseline on other samples, who asks the same of each output.
+        made_up: whether the samples are made up. They are not judged on then: all that is looked at
+            is that a candidate computes about the same.
+        confidence: of intervals.
         threads: threads that latency is measured with.
         batch_size: samples in a batch, for accuracy and latency both: dynamic quantization takes
             its ranges over a whole batch, so another size is another model.
+        seed: of the resampling.
         progress: told how it gets on.
 
     Raises:
         SessionError: the baseline does not load or run.
         DataError: the metric and the data do not fit.
+
+    Attributes:
+        metric: the names of the metrics.
+        baseline: as given; `progress` likewise.
     """
 
     def __init__(
         self,
         baseline: Path,
         data: Dataset,
-        metric: Metric | CustomMetric | None,
+        metric: Metric | CustomMetric | None = None,
         *,
+        judged: Sequence[Judged] = (),
+        like: Judge | None = None,
+        made_up: bool = False,
+        confidence: float = CONFIDENCE,
         threads: int,
         batch_size: int,
+        seed: int = 0,
         progress: Progress,
     ):
-        self._baseline = baseline
+        self.baseline = baseline
         self._data = data
         self._batch_size = batch_size
-        self._progress = progress
+        self.progress = progress
         self._timed_with = SessionSettings(threads=threads)
         self._evaluation = Evaluation(
             self._on_all_cores(baseline),
             data,
             batch_size,
-            metric,
+            METRICS["sqnr"] if made_up else metric,
+            model=io.load(baseline),
+            judged=judged,
+            questions=like.questions if like is not None else None,
+            confidence=confidence,
+            seed=seed,
             progress=progress.stage("Accuracy of original"),
         )
         self.metric = self._evaluation.metric
         self._scores = {baseline: self._evaluation.reference_score()}
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What is asked of each output; nothing for a metric of the user's own."""
+        return self._evaluation.questions
+
+    @property
+    def original(self) -> Score:
+        """The baseline beside itself."""
+        return self._scores[self.baseline]
 
     def _on_all_cores(self, path: Path) -> Session:
         return Session(path, SessionSettings(threads=psutil.cpu_count(logical=False) or 1))
@@ -72,7 +105,7 @@ class Judge:
     def score(self, path: Path, name: str) -> Score:
         """The accuracy of a model beside the baseline's."""
         if path not in self._scores:
-            advance = self._progress.stage(f"Accuracy of {name}")
+            advance = self.progress.stage(f"Accuracy of {name}")
             self._scores[path] = self._evaluation.score(self._on_all_cores(path), advance)
         return self._scores[path]
 
@@ -83,12 +116,12 @@ class Judge:
             paths: the others.
             seconds: for each model, at most.
         """
-        sessions = [Session(path, self._timed_with) for path in (self._baseline, *paths)]
+        sessions = [Session(path, self._timed_with) for path in (self.baseline, *paths)]
         comparison = compare_latency(
             sessions,
             self.feed(),
             budget_seconds=seconds * len(sessions),
-            progress=self._progress.stage("Latency, interleaved"),
+            progress=self.progress.stage("Latency, interleaved"),
         )
         return list(comparison.latencies)
 

@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnxcompress.budget import Budget
 from onnxcompress.channels.costs import Measure
 from onnxcompress.channels.selection import Scope
 from onnxcompress.errors import OnnxCompressError, PassError, SessionError
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.model import Model
-from onnxcompress.measure.accuracy import Score
+from onnxcompress.judging.score import Score, Verdict
 from onnxcompress.measure.macs import cost_by_op
 from onnxcompress.measure.size import file_bytes
 from onnxcompress.pass_base import Pass
@@ -24,6 +25,7 @@ from onnxcompress.pruning.criteria import Criterion
 from onnxcompress.recipe import Recipe
 from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.search.candidates import CLEAN_UP, Goal, Traits
+from onnxcompress.search.choice import drop_beside
 from onnxcompress.search.draft import Draft, save
 from onnxcompress.search.judge import Judge
 from onnxcompress.search.samples import Samples
@@ -92,13 +94,13 @@ def unfit(model: Model, traits: Traits, samples: Samples, context: RuntimeContex
     return None
 
 
-def best_quantized(drafts: Sequence[Draft], judge: Judge, max_drop: float, goal: Goal) -> Draft:
+def best_quantized(drafts: Sequence[Draft], judge: Judge, budget: Budget, goal: Goal) -> Draft:
     """The candidate that pruned models are quantized like: the best that holds the budget.
 
     Args:
         drafts: the cleaned candidate first.
         judge: of the samples set aside for tests.
-        max_drop: the budget.
+        budget: what a result may cost.
         goal: what is best.
     """
     cleaned, *others = drafts
@@ -110,7 +112,7 @@ def best_quantized(drafts: Sequence[Draft], judge: Judge, max_drop: float, goal:
     for index in sorted(range(len(built)), key=lambda index: -gains[index]):
         draft, path = built[index]
         with suppress(SessionError):
-            if judge.score(path, draft.name).drop <= max_drop:
+            if judge.score(path, draft.name).verdict(budget) is not Verdict.FAILED:
                 return draft
     return cleaned
 
@@ -137,7 +139,7 @@ class Ladder:
         context: for the passes.
         folder: for the models.
         test: judges a rung, on samples that no pass saw and that do not judge the result.
-        max_drop: the budget.
+        budget: what a result may cost.
         clock: seconds from any start.
     """
 
@@ -146,7 +148,7 @@ class Ladder:
     context: RuntimeContext
     folder: Path
     test: Test
-    max_drop: float
+    budget: Budget
     clock: Callable[[], float] = time.monotonic
 
     def climb(self, advance: Advance) -> Iterator[Draft]:
@@ -178,19 +180,18 @@ class Ladder:
             reports = PassManager(passes).run(draft.model, self.context.telling(self._until(end)))
             draft.passes = (*self.cleaned.passes, *reports)
             path = save(draft.model, self.folder / f"{draft.name}.onnx")
-            drop = self.test(path, draft.name).drop
+            score = self.test(path, draft.name)
         except OnnxCompressError as fault:
             if self.clock() > end:
                 draft.unfit = f"it was not done within the {SECONDS:.0f} s that the search has"
             else:
                 draft.failure = str(fault)
             return draft
-        if drop <= self.max_drop:
+        if score.verdict(self.budget) is not Verdict.FAILED:
             draft.path = path
         else:
-            draft.over_budget = (
-                f"drop {drop:.4g} > {self.max_drop:.4g} allowed, on the samples set aside for tests"
-            )
+            said = drop_beside(score, self.budget)
+            draft.over_budget = f"{said}, on the samples that choose"
         return draft
 
     def _until(self, end: float) -> Advance:

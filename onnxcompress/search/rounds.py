@@ -9,7 +9,7 @@ from pathlib import Path
 from onnxcompress.ir import io
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.model import Model
-from onnxcompress.measure.accuracy import Score
+from onnxcompress.judging.score import Score, Verdict
 from onnxcompress.measure.size import file_bytes
 from onnxcompress.measure.zeros import zero_share
 from onnxcompress.pass_base import Pass, PassReport
@@ -52,8 +52,8 @@ class Outcome:
         if self.kept == 0:
             outcome = "no round held the budget, so what was written is not pruned"
         return (
-            f"round {last.number} of {len(self.question.shares)} dropped {last.drop:.4g} > "
-            f"{self.question.max_drop:.4g} allowed: {outcome}",
+            f"round {last.number} of {len(self.question.shares)} dropped {last.drop:.3g}, over "
+            f"{self.question.budget}: {outcome}",
         )
 
 
@@ -84,7 +84,7 @@ class Rounds:
     ):
         self._plan = plan
         self._shares = checkpoints.question.shares
-        self._max_drop = checkpoints.question.max_drop
+        self._budget = checkpoints.question.budget
         self._checkpoints = checkpoints
         self._context = context
         self._folder = folder
@@ -156,7 +156,7 @@ class Rounds:
             file_bytes=file_bytes(draft.path),
             drop=score.drop,
             drop_interval=score.drop_interval,
-            held=score.drop <= self._max_drop,
+            held=score.verdict(self._budget) is not Verdict.FAILED,
             changed=any(each.modified for each in reports),
         )
         done = Round(model=fingerprint(model), passes=tuple(reports), report=report)

@@ -11,9 +11,9 @@ from onnxcompress.errors import SessionError
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.model import Model
 from onnxcompress.ir.opset import require_opset
-from onnxcompress.measure.accuracy import Score, evaluate
-from onnxcompress.measure.metrics import CustomMetric, Metric
-from onnxcompress.measure.predictions import predict
+from onnxcompress.judging.evaluation import Evaluation
+from onnxcompress.judging.score import Score
+from onnxcompress.measure.metric import CustomMetric, Metric
 from onnxcompress.pass_base import Pass
 from onnxcompress.recipe import Recipe
 from onnxcompress.report.schema import Damage, PrecisionReport
@@ -34,12 +34,11 @@ class Bench:
     """Scores models on the same samples, beside the float model."""
 
     def __init__(self, model: Model, data: Dataset, metric: Metric | CustomMetric, batch_size: int):
-        self._data = data
-        self._metric = metric
-        self._batch_size = batch_size
         self._settings = SessionSettings(threads=psutil.cpu_count(logical=False) or 1)
-        self._labels = data.labels
-        self._reference = predict(session_of(model, self._settings), data, batch_size)
+        reference = session_of(model, self._settings)
+        self._evaluation = Evaluation(
+            reference, data, batch_size, metric, model=model, states=False
+        )
 
     def score(self, model: Model) -> Score:
         """A model's score.
@@ -47,9 +46,7 @@ class Bench:
         Raises:
             SessionError: onnxruntime does not load or run it.
         """
-        session = session_of(model, self._settings)
-        predictions = predict(session, self._data, self._batch_size)
-        return evaluate(self._metric, predictions, self._reference, self._labels)
+        return self._evaluation.score(session_of(model, self._settings))
 
 
 class Table:

@@ -1,0 +1,241 @@
+"""Which outputs of a model are a detector's, and how they are to be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcompress.data.casting import Kind
+from onnxcompress.judging.detections import (
+    BoxForm,
+    DetectionRows,
+    Indexed,
+    RawHead,
+    SplitHead,
+    Suppressed,
+    grid_of,
+)
+from onnxcompress.judging.facts import OutputFacts
+from onnxcompress.judging.readings import Reading
+
+_FEWEST_ANCHORS: Final = 32
+_BOX_WORDS: Final = re.compile(r"box|det", re.IGNORECASE)
+_LIKELY: Final = 0.98
+"""The share of boxes that has to be in order for a form to be believed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """Outputs that give boxes with scores together.
+
+    Attributes:
+        outputs: in the order that `reading` wants.
+        reading: how detections come out of them.
+        reason: what gave them away.
+    """
+
+    outputs: tuple[str, ...]
+    reading: Reading
+    reason: str
+
+
+def detectors(facts: Sequence[OutputFacts]) -> Iterator[Detector]:
+    """Finds the outputs that are a detector's; none is in two of them."""
+    numbers = [each for each in facts if each.dtype_kind is Kind.FLOAT and each.fed_back is None]
+    boxes = [each for each in numbers if _last(each) == 4 and _rows(each) is not None]
+    for box in boxes:
+        found = _with_scores(box, facts)
+        if found is not None:
+            yield found
+            return
+    for each in numbers:
+        reading = _raw_head(each)
+        if reading is not None:
+            yield Detector(
+                outputs=(each.name,),
+                reading=reading,
+                reason=f"four columns of boxes ({reading.form.value}), the others are scores",
+            )
+            return
+        rows = _detection_rows(each)
+        if rows is not None:
+            yield Detector(
+                outputs=(each.name,),
+                reading=rows,
+                reason="rows of boxes in order, a score between 0 and 1 and a whole class number",
+            )
+            return
+
+
+def _arrays(facts: OutputFacts) -> list[np.ndarray]:
+    """Samples that were looked at, without axes of length 1 in front."""
+    arrays = []
+    for each in facts.looked:
+        while each.ndim > 1 and each.shape[0] == 1 and each.ndim > 2:
+            each = each[0]
+        arrays.append(each)
+    return arrays
+
+
+def _last(facts: OutputFacts) -> int:
+    return facts.shape[-1] if facts.shape else 0
+
+
+def _rows(facts: OutputFacts) -> list[int] | None:
+    """How many boxes each sample has, for an output of boxes."""
+    if any(each.shape[-1:] != (4,) for each in facts.looked):
+        return None
+    return [each.size // 4 for each in facts.looked]
+
+
+def _with_scores(box: OutputFacts, facts: Sequence[OutputFacts]) -> Detector | None:
+    """A detector whose boxes have an output of their own."""
+    rows = _rows(box)
+    table = np.concatenate([each.reshape(-1, 4) for each in box.looked]).astype(np.float64)
+    if rows is None or not len(table):
+        return None
+    others = [each for each in facts if each is not box]
+    scores = [
+        each
+        for each in others
+        if each.dtype_kind is Kind.FLOAT and each.values.size and each.are_fractions
+    ]
+    indices = [
+        each
+        for each in others
+        if each.dtype_kind is Kind.INTEGER and _last(each) == 3 and len(each.shape) >= 2
+    ]
+    counts = [
+        each
+        for each in others
+        if each.dtype_kind is Kind.INTEGER and "num" in each.name.lower() and each.values.size
+    ]
+    form = _form(table)
+    if form is None:
+        return None
+    by_row = [each for each in scores if _sizes(each) == rows and not _holds_whole_numbers(each)]
+    if by_row:
+        classes = [
+            each
+            for each in others
+            if each is not by_row[0] and _sizes(each) == rows and _holds_whole_numbers(each)
+        ]
+        if classes or box.varies_in_shape or _BOX_WORDS.search(box.name):
+            named = [box, by_row[0], *classes[:1], *counts[:1]]
+            reading = Suppressed(form=form, has_classes=bool(classes), counted=bool(counts))
+            return Detector(
+                outputs=tuple(each.name for each in named),
+                reading=reading,
+                reason="boxes, and in other outputs a score" + (" and class" if classes else ""),
+            )
+    for each in scores:
+        if box.varies_in_shape or each.varies_in_shape or min(rows) < _FEWEST_ANCHORS:
+            continue
+        shape = [n for n in each.shape if n != 1]
+        if len(shape) != 2 or rows[0] not in shape:
+            continue
+        axis = len(each.shape) - 1 if each.shape[-1] != rows[0] else len(each.shape) - 2
+        if indices and axis == len(each.shape) - 2:
+            names = (box.name, each.name, indices[0].name)
+            reason = "boxes and scores of all anchors, and the rows that were selected"
+            return Detector(outputs=names, reading=Indexed(form=form), reason=reason)
+        background = _background(each, axis)
+        return Detector(
+            outputs=(box.name, each.name),
+            reading=SplitHead(form=form, score_axis=axis, background=background),
+            reason="boxes of all anchors, and their scores in another output",
+        )
+    return None
+
+
+def _sizes(facts: OutputFacts) -> list[int]:
+    return [each.size for each in facts.looked]
+
+
+def _holds_whole_numbers(facts: OutputFacts) -> bool:
+    if facts.dtype_kind is Kind.INTEGER:
+        return True
+    values = facts.values if facts.dtype_kind is Kind.FLOAT else np.array([0.5])
+    return bool(values.size) and bool((values == np.round(values)).all())
+
+
+def _background(scores: OutputFacts, axis: int) -> int | None:
+    """The class of no object, where scores are probabilities: the first or last, mostly chosen."""
+    if not scores.sums_to_one(axis):
+        return None
+    table = np.moveaxis(scores.values, axis + 1, -1)
+    chosen = np.bincount(table.argmax(axis=-1).ravel(), minlength=table.shape[-1])
+    last = table.shape[-1] - 1
+    return last if chosen[last] > chosen[0] else 0
+
+
+def _form(table: NDArray[np.float64]) -> BoxForm | None:
+    """What the four numbers are, from boxes of shape (boxes, 4)."""
+    if not np.isfinite(table).all():
+        return None
+    ordered = (table[:, 2] >= table[:, 0]) & (table[:, 3] >= table[:, 1])
+    if ordered.mean() >= _LIKELY:
+        return BoxForm.CORNERS
+    return BoxForm.CENTRE if bool((table[:, 2:] >= 0).all()) else None
+
+
+def _raw_head(facts: OutputFacts) -> RawHead | None:
+    """A head of anchors, by its first four columns and the scores behind them."""
+    shape = [n for n in facts.shape if n != 1]
+    if len(shape) != 2 or facts.varies_in_shape:
+        return None
+    axis = int(shape[1] <= shape[0])
+    anchors, features = shape[1 - axis], shape[axis]
+    if features < 5 or anchors < max(_FEWEST_ANCHORS, features + 1):
+        return None
+    planes = facts.values.reshape(len(facts.looked), *shape)
+    tables = np.swapaxes(planes, 1, 2) if axis == 0 else planes
+    scores = tables[..., 4:]
+    if scores.min() < 0 or scores.max() > 1 + 1e-6:
+        return None
+    boxes = tables[..., :4]
+    is_outside = bool(boxes.max() > 1.5) or bool(boxes.min() < 0)
+    if not is_outside and not _BOX_WORDS.search(facts.name):
+        return None
+    has_objectness = axis == 1 and features >= 6
+    if boxes[..., 2:].min() < 0 and grid_of(anchors) is not None and boxes.max() < 32:
+        form = BoxForm.GRID
+    else:
+        best = scores.max(axis=-1)
+        told = boxes[best >= np.quantile(best, 0.9)]
+        found = _form(told.reshape(-1, 4))
+        if found is None:
+            return None
+        form = found
+    return RawHead(feature_axis=axis, form=form, has_objectness=has_objectness)
+
+
+_ROW_FORMS: Final = {
+    6: ((0, 4, 5), (0, 5, 4), (2, 1, 0)),
+    7: ((1, 6, 5), (3, 2, 1), (1, 5, 6)),
+}
+"""By columns: where the box, the score and the class stand."""
+
+
+def _detection_rows(facts: OutputFacts) -> DetectionRows | None:
+    """Rows that suppression left."""
+    arrays = [each.reshape(-1, each.shape[-1]) for each in facts.looked if each.ndim]
+    if not arrays or len(arrays) != len(facts.looked):
+        return None
+    if len({each.shape[1] for each in arrays}) > 1:
+        return None
+    table = np.concatenate(arrays).astype(np.float64)
+    if not len(table) or not np.isfinite(table).all():
+        return None
+    for box, score, label in _ROW_FORMS.get(table.shape[1], ()):
+        boxes, scores, labels = table[:, box : box + 4], table[:, score], table[:, label]
+        is_score = bool(scores.min() >= 0) and bool(scores.max() <= 1) and len(set(scores)) > 2
+        is_label = bool((labels == np.round(labels)).all())
+        if is_score and is_label and _form(boxes) is BoxForm.CORNERS and boxes.max() > 0:
+            return DetectionRows(box=box, score=score, label=label)
+    return None

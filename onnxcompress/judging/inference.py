@@ -1,0 +1,354 @@
+"""Which kind an output is: a table of rules, tried in order, the first that fits decides.
+
+docs/measuring.md shows the table. Where nothing speaks for another kind, an output is numbers,
+which is the strictest way to be judged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcompress.data.casting import Kind, kind_of
+from onnxcompress.judging.facts import OutputFacts
+from onnxcompress.judging.kinds import OutputKind
+from onnxcompress.judging.looks import are_peaked, are_smooth, have_unit_length
+
+_WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+_CLASS_WORDS: Final = frozenset(
+    [
+        "logit",
+        "logits",
+        "class",
+        "classes",
+        "cls",
+        "classification",
+        "prob",
+        "probs",
+        "probability",
+        "probabilities",
+        "softmax",
+        "category",
+        "categories",
+    ]
+)
+_EMBEDDING_WORDS: Final = frozenset(
+    [
+        "embedding",
+        "embeddings",
+        "embed",
+        "embeds",
+        "emb",
+        "embs",
+        "feature",
+        "features",
+        "vector",
+        "representation",
+        "pooled",
+        "pooler",
+        "descriptor",
+    ]
+)
+_POOLING: Final = frozenset(
+    [
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "ReduceMean",
+        "LpNormalization",
+        "LayerNormalization",
+        "BatchNormalization",
+    ]
+)
+_MANY: Final = 64
+"""From so many values on, numbers that are no scores of classes are taken for an embedding."""
+
+_CLASSES_AT_A_PLACE: Final = 256
+"""Maps of more channels than this hold features, not classes."""
+
+_CHANCE: Final = 1.5
+"""Labels fit scores whose highest is right so many times as often as chance would have it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The kind of an output, and why."""
+
+    kind: OutputKind
+    reason: str
+
+
+class _Case:
+    """An output beside the labels that may belong to it."""
+
+    def __init__(self, facts: OutputFacts, labels: np.ndarray | None) -> None:
+        self.facts = facts
+        self.labels = labels
+        self.words = {word.lower() for word in _WORD.findall(facts.name)}
+        self.shape = facts.shape
+        self.rank = sum(length != 1 for length in facts.shape)
+        """Axes of a sample, those of length 1 not counted."""
+        axes = facts.declared[1:] if facts.batch_first else facts.declared
+        self.is_open = facts.varies_in_shape or (
+            len(axes) == 1 and axes[0] is not None and not isinstance(axes[0], int)
+        )
+
+    @cached_property
+    def rows(self) -> NDArray[np.float64]:
+        """The vectors along the last axis that is not 1, one in each row."""
+        long = [length for length in self.shape if length != 1] or [1]
+        return self.facts.values.reshape(-1, long[-1])
+
+    @cached_property
+    def has_class_words(self) -> bool:
+        return bool(self.words & _CLASS_WORDS)
+
+    @cached_property
+    def last(self) -> int:
+        """The last axis of a sample that is not 1."""
+        return max(axis for axis, length in enumerate(self.shape) if length != 1)
+
+    @cached_property
+    def are_probabilities(self) -> bool:
+        return self.facts.sums_to_one(self.last) or self.facts.logs_sum_to_one(self.last)
+
+    @cached_property
+    def class_axis(self) -> int | None:
+        """The axis of a map along which probabilities sum to 1, or scores of classes compete."""
+        for axis in (0, len(self.shape) - 1):
+            if self.facts.sums_to_one(axis) or self.facts.logs_sum_to_one(axis):
+                return axis
+        return None
+
+    @cached_property
+    def labels_are_classes(self) -> bool:
+        """Whether labels are class numbers of the last axis, and the highest score often right."""
+        if self.labels is None or kind_of(self.labels.dtype) is not Kind.INTEGER:
+            return False
+        if self.facts.varies_in_shape or self.rank == 0:
+            return False
+        scores = self.facts.looked.reshape(len(self.facts.looked), *self._long_axes)  # type: ignore[union-attr]
+        labels = self.labels
+        if labels.shape[1:] == (1,):
+            labels = labels[:, 0]
+        if labels.shape != scores.shape[:-1] or not labels.size:
+            return False
+        told = labels >= 0
+        if labels.max() >= scores.shape[-1] or not told.any():
+            return False
+        right = (scores.argmax(axis=-1) == labels)[told].mean()
+        shares = np.bincount(labels[told].ravel(), minlength=scores.shape[-1]) / told.sum()
+        return bool(right > _CHANCE * shares.max()) or bool(right > 0.5 and right > shares.max())
+
+    @property
+    def _long_axes(self) -> tuple[int, ...]:
+        return tuple(length for length in self.shape if length != 1)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """When it fits, the output is of this kind, for this reason."""
+
+    kind: OutputKind
+    reason: str
+    fits: Callable[[_Case], bool]
+
+
+def _is_line(case: _Case) -> bool:
+    return case.rank == 1 and not case.facts.varies_in_shape
+
+
+def _is_plane(case: _Case) -> bool:
+    return case.rank == 2 and not case.facts.varies_in_shape
+
+
+def _is_token_table(case: _Case) -> bool:
+    """Scores of tokens at each of several places: two axes, the last of which is not free."""
+    if case.facts.varies_in_shape:
+        return _alike(case) and len(case.shape) == 2 and case.shape[-1] > 1
+    return case.rank == 2
+
+
+def _alike(case: _Case) -> bool:
+    """Whether samples differ in the length of their first axis alone."""
+    return len({each.shape[1:] for each in case.facts.looked}) == 1
+
+
+def _is_embedding_line(case: _Case) -> bool:
+    if not _is_line(case) or case.rows.shape[1] < 16:
+        return False
+    return bool(case.words & _EMBEDDING_WORDS) or have_unit_length(case.rows)
+
+
+_RULES: Final[tuple[_Rule, ...]] = (
+    _Rule(OutputKind.MAPS, "each sample is a map from keys to values", lambda c: c.facts.has_maps),
+    _Rule(OutputKind.STRINGS, "it is text", lambda c: c.facts.dtype_kind is Kind.TEXT),
+    _Rule(
+        OutputKind.INTEGERS,
+        "its elements are whole numbers or truth values",
+        lambda c: c.facts.dtype_kind in (Kind.INTEGER, Kind.BOOL),
+    ),
+    _Rule(
+        OutputKind.STATE,
+        "an input of that name takes it back",
+        lambda c: c.facts.fed_back is not None,
+    ),
+    _Rule(
+        OutputKind.MAP,
+        "a number for each time of a recording of any length",
+        lambda c: c.is_open and len(c.shape) <= 1,
+    ),
+    _Rule(OutputKind.NUMBER, "one number for each sample", lambda c: c.rank == 0),
+    _Rule(
+        OutputKind.CHOICE,
+        "its values are probabilities that sum to 1",
+        lambda c: _is_line(c) and c.are_probabilities,
+    ),
+    _Rule(
+        OutputKind.CHOICE,
+        "the labels are numbers of its columns, and the highest score is often the label",
+        lambda c: _is_line(c) and c.labels_are_classes,
+    ),
+    _Rule(
+        OutputKind.EMBEDDING,
+        "its name or its unit length says that it is a vector to compare with others",
+        _is_embedding_line,
+    ),
+    _Rule(
+        OutputKind.LABELS,
+        "a Sigmoid gives each of its scores",
+        lambda c: _is_line(c) and c.facts.op == "Sigmoid",
+    ),
+    _Rule(
+        OutputKind.LABELS,
+        "scores between 0 and 1 that do not sum to 1",
+        lambda c: _is_line(c) and c.has_class_words and c.facts.are_fractions,
+    ),
+    _Rule(
+        OutputKind.MAP,
+        "neighbouring values nearly agree, as along a curve",
+        lambda c: _is_line(c) and are_smooth(c.rows),
+    ),
+    _Rule(
+        OutputKind.CHOICE,
+        "its name says that it scores classes",
+        lambda c: _is_line(c) and c.has_class_words,
+    ),
+    _Rule(
+        OutputKind.EMBEDDING,
+        "it comes straight from pooling or normalization",
+        lambda c: _is_line(c) and c.rows.shape[1] >= _MANY and c.facts.op in _POOLING,
+    ),
+    _Rule(
+        OutputKind.CHOICE,
+        "one of its scores stands out in each sample, and not always the same one",
+        lambda c: _is_line(c) and are_peaked(c.rows) and bool(c.rows.min() < 0),
+    ),
+    _Rule(
+        OutputKind.EMBEDDING,
+        f"{_MANY} values or more, none of which stands out",
+        lambda c: _is_line(c) and c.rows.shape[1] >= _MANY,
+    ),
+    _Rule(
+        OutputKind.SEQUENCE,
+        "probabilities of tokens at each place",
+        lambda c: _is_token_table(c) and c.are_probabilities,
+    ),
+    _Rule(
+        OutputKind.SEQUENCE,
+        "the labels are tokens at each place",
+        lambda c: _is_plane(c) and c.labels_are_classes,
+    ),
+    _Rule(
+        OutputKind.SEQUENCE,
+        "its name says that it scores tokens at each place",
+        lambda c: _is_token_table(c) and c.has_class_words and not c.facts.are_fractions,
+    ),
+    _Rule(
+        OutputKind.SEQUENCE,
+        "one score stands out at each place, and not always the same one",
+        lambda c: (
+            _is_token_table(c)
+            and c.shape[-1] >= 16
+            and c.facts.op not in ("Sigmoid", *_POOLING)
+            and are_peaked(c.rows)
+        ),
+    ),
+    _Rule(OutputKind.MAP, "values along two axes or more", lambda c: c.rank >= 2),
+)
+
+
+def kind_of_output(facts: OutputFacts, labels: np.ndarray | None = None) -> Finding:
+    """Infers what an output says.
+
+    Args:
+        facts: what is known of it.
+        labels: of the samples that were looked at, if there are any that may belong to it.
+    """
+    case = _Case(facts, labels)
+    for rule in _RULES:
+        if rule.fits(case):
+            return Finding(kind=rule.kind, reason=rule.reason)
+    return Finding(
+        kind=OutputKind.NUMBERS, reason="several numbers, and nothing says that they are scores"
+    )
+
+
+def class_axis_of_map(facts: OutputFacts) -> int | None:
+    """The axis of a map's sample that holds classes at each place; None for plain values.
+
+    Probabilities that sum to 1 along an axis are classes. So are scores of which one stands out
+    from place to place, where the name speaks of classes or segments.
+    """
+    shape = facts.shape
+    if len(shape) < 3 or facts.varies_in_shape:
+        return None
+    for axis in (0, len(shape) - 1):
+        if not 2 <= shape[axis] <= _CLASSES_AT_A_PLACE:
+            continue
+        if facts.sums_to_one(axis) or facts.logs_sum_to_one(axis):
+            return axis
+    words = {word.lower() for word in _WORD.findall(facts.name)}
+    named = words & (_CLASS_WORDS | {"seg", "segmentation", "semantic", "mask", "masks"})
+    channels = feature_axis(facts)
+    if named and channels is not None and 2 <= shape[channels] <= _CLASSES_AT_A_PLACE:
+        return None if facts.are_fractions else channels
+    return None
+
+
+def feature_axis(facts: OutputFacts) -> int | None:
+    """The axis of a sample whose places measure different things; None if there is none.
+
+    ONNX puts channels first in pictures. They are last where the first axis is as long as the
+    second and the last is short, and in tables of two axes, where the shorter fixed one holds them.
+    """
+    shape = facts.shape
+    if not shape or all(length == 1 for length in shape):
+        return None
+    fixed = _fixed_axes(facts)
+    if len(shape) == 1:
+        return 0 if 0 in fixed else None
+    if len(shape) == 2:
+        candidates = [axis for axis in fixed if shape[axis] > 1]
+        return min(candidates, key=lambda axis: (shape[axis], -axis), default=None)
+    is_last = shape[0] == shape[1] or (shape[-1] <= 4 < shape[0])
+    axis = len(shape) - 1 if is_last else 0
+    return axis if axis in fixed else None
+
+
+def _fixed_axes(facts: OutputFacts) -> list[int]:
+    """Axes of a sample that are as long for every sample, by what is declared or was seen."""
+    arrays = facts.looked if isinstance(facts.looked, list) else [facts.looked[0]]
+    axes = facts.declared[1:] if facts.batch_first else facts.declared
+    declared = axes if len(axes) == len(facts.shape) else (None,) * len(facts.shape)
+    return [
+        axis
+        for axis in range(len(facts.shape))
+        if not isinstance(declared[axis], str)
+        and len({each.shape[axis] for each in arrays if each.ndim > axis}) == 1
+    ]

@@ -1,0 +1,63 @@
+"""Statistics of scores: do they look like those of classes, of an embedding, of a curve?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_EXPECTED_TOP: Final = {2: 0.56, 3: 0.85, 4: 1.03, 5: 1.16, 8: 1.42, 10: 1.54, 16: 1.77, 32: 2.07}
+_FEWEST_CLASSES: Final = 5
+_MARGIN: Final = 1.2
+_UNIT: Final = 1e-3
+_SMOOTH: Final = 0.9
+
+
+def are_peaked(rows: NDArray[np.float64]) -> bool:
+    """Whether one score of each row stands out, and not the same one throughout, as classes' do.
+
+    The highest score of `n` independent normal ones lies about sqrt(2 ln n) deviations above their
+    mean (less for few); scores of a trained classifier lie further out. Columns whose own means
+    tell them apart more than samples do are measurements, not classes.
+
+    Args:
+        rows: shape (rows, classes).
+    """
+    classes = rows.shape[1]
+    if classes < _FEWEST_CLASSES or len(rows) < 2:
+        return False
+    deviation = rows.std(axis=1)
+    told = deviation > 0
+    if not told.any():
+        return False
+    tops = (rows.max(axis=1) - rows.mean(axis=1))[told] / deviation[told]
+    between = rows.mean(axis=0).var()
+    total = rows.var()
+    distinct = len(np.unique(rows.argmax(axis=1)))
+    is_outlying = float(tops.mean()) > _MARGIN * _expected_top(classes)
+    return is_outlying and distinct > 1 and bool(between < 0.5 * total)
+
+
+def _expected_top(classes: int) -> float:
+    known = [count for count in _EXPECTED_TOP if count <= classes]
+    if classes <= max(_EXPECTED_TOP):
+        return _EXPECTED_TOP[max(known)]
+    root = np.sqrt(2 * np.log(classes))
+    return float(root - (np.log(np.log(classes)) + np.log(4 * np.pi)) / (2 * root) + 0.58 / root)
+
+
+def have_unit_length(rows: NDArray[np.float64]) -> bool:
+    """Whether every row has length 1."""
+    return bool(np.abs(np.square(rows).sum(axis=1) - 1).max() < _UNIT)
+
+
+def are_smooth(rows: NDArray[np.float64]) -> bool:
+    """Whether neighbouring columns nearly agree in each row, as times of a curve do."""
+    if rows.shape[1] < 2 * _FEWEST_CLASSES:
+        return False
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    power = np.square(centred).sum()
+    steps = np.square(np.diff(centred, axis=1)).sum() * rows.shape[1] / (rows.shape[1] - 1)
+    # The squared step between neighbours is 2 (1 - correlation) times the power.
+    return bool(power > 0) and bool(1 - steps / (2 * power) > _SMOOTH)
