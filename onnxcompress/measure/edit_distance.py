@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxcompress.errors import DataError
 from onnxcompress.measure.arrays import check_counts, whole_numbers
-from onnxcompress.measure.rates import error_rate, gained
-from onnxcompress.measure.tally import RowTally
+from onnxcompress.measure.rates import error_rate, ratio
+from onnxcompress.measure.tally import RowTally, Sums
 
 Item = np.ndarray | str
 
@@ -54,7 +55,16 @@ def edit_tally(
 cer_tally: Final = partial(edit_tally, split=list)
 wer_tally: Final = partial(edit_tally, split=str.split)
 edit_value: Final = error_rate
-edit_drop: Final = gained(error_rate)
+
+
+def edit_drop(candidate: Sums, reference: Sums) -> NDArray[np.float64]:
+    """The candidate's rate minus the reference's, (resamples, 2) twice -> (resamples,).
+
+    Both were compared with the same target. Not the difference of two rates, which may both be
+    infinite where a resample's targets are all empty.
+    """
+    more = candidate[..., 0] - reference[..., 0]
+    return ratio(more, reference[..., 1], np.where(more > 0, np.inf, 0.0))
 
 
 def _parts(item: Any, split: Callable[[str], Sequence[str]]) -> Sequence[Any]:

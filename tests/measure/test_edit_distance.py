@@ -64,7 +64,10 @@ def test_texts_in_arrays() -> None:
 
 def test_nothing_to_write() -> None:
     assert edit_value(_once(cer_tally(["", ""], ["", ""]))) == 0
-    assert edit_value(_once(cer_tally(["a", ""], ["", ""]))) == np.inf
+    some = _once(cer_tally(["a", ""], ["", ""]))
+    assert edit_value(some) == np.inf
+    assert edit_drop(some, some) == 0
+    assert edit_drop(some, _once(cer_tally(["", ""], ["", ""]))) == np.inf
     assert edit_value(_once(cer_tally(["", ""], ["abc", ""]))) == 1
     assert edit_value(_once(cer_tally([np.array([], dtype=int)], [np.array([1, 2])]))) == 1
 
