@@ -85,6 +85,6 @@ def _levenshtein() -> Callable[[Sequence[Any], Sequence[Any]], int]:
         from rapidfuzz.distance import Levenshtein
     except ModuleNotFoundError as missing:
         raise DataError(
-            "edit distances need rapidfuzz; pip install 'onnxcompress[text]'"
+            "edit distances need rapidfuzz; pip install rapidfuzz"
         ) from missing
     return Levenshtein.distance
