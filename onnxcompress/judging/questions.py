@@ -50,6 +50,11 @@ _SCORES_SAMPLES: Final = 64
 _SCORES_BYTES: Final = 1 << 28
 """Scores are kept for so many samples, and in so much memory; those of tokens are many."""
 
+_NEIGHBOURS: Final = tuple(
+    each for each in (METRICS["recall@10"].without_labels,) if each is not None
+)
+"""What vectors are for, told beside how near they stay to the original's."""
+
 _BLANK_SHARE: Final = 0.3
 """Blanks fill so much of what a recognizer trained with CTC says, or more."""
 
@@ -104,6 +109,7 @@ class Question:
         tolerance: the drop is divided by it.
         samples: on how many samples at most; None for all.
         scores: what is asked of the scores behind choices, beside the choices.
+        beside: metrics of the same form that are told and decide nothing.
     """
 
     outputs: tuple[str, ...]
@@ -115,6 +121,7 @@ class Question:
     tolerance: float = 1.0
     samples: int | None = None
     scores: Question | None = None
+    beside: tuple[Metric, ...] = ()
 
     @property
     def name(self) -> str:
@@ -223,6 +230,7 @@ class _Asker:
             labels=source if chosen.target is Target.LABELS else None,
             tolerance=STATE_TOLERANCE if kind is OutputKind.STATE else 1.0,
             samples=STATE_SAMPLES if kind is OutputKind.STATE else None,
+            beside=_NEIGHBOURS if kind is OutputKind.EMBEDDING else (),
         )
         return _with_scores(question, facts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -94,7 +95,17 @@ def score_question(
         constant_drop=constant if constant is None else constant / question.tolerance,
         problem=problem,
         drop_is_relative=metric.drop_is_relative,
+        beside=_beside(question, ours, target) if candidate is not None else None,
     )
+
+
+def _beside(question: Question, ours: Any, target: Any) -> dict[str, float] | None:
+    """Further figures of the same answers; those that the samples are too few for are left out."""
+    found = {}
+    for metric in question.beside:
+        with suppress(DataError):
+            found[metric.name] = _value(metric, metric.tally(ours, target))
+    return found or None
 
 
 def constant_drop(question: Question, theirs: Any, target: Any) -> float | None:

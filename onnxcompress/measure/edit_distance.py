@@ -84,7 +84,5 @@ def _levenshtein() -> Callable[[Sequence[Any], Sequence[Any]], int]:
     try:
         from rapidfuzz.distance import Levenshtein
     except ModuleNotFoundError as missing:
-        raise DataError(
-            "edit distances need rapidfuzz; pip install rapidfuzz"
-        ) from missing
+        raise DataError("edit distances need rapidfuzz; pip install rapidfuzz") from missing
     return Levenshtein.distance

@@ -67,15 +67,18 @@ class Metric:
     without_labels: Metric | None = None
 
 
+OwnMetric = Callable[[dict[str, Any], Any], float]
+"""Takes outputs by name and the labels (None without any), gives a number; higher is better."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CustomMetric:
     """A function of the user's own.
 
     Attributes:
         name: `module:function`.
-        function: takes outputs by name and the labels (None without any), gives a number of which
-            higher is better.
+        function: see `OwnMetric`.
     """
 
     name: str
-    function: Callable[[dict[str, Any], Any], float]
+    function: OwnMetric

@@ -19,7 +19,7 @@ from onnxcompress.measure.average_precision import average_precision_tally
 from onnxcompress.measure.detection import detection_f1, detection_tally, labelled_boxes
 from onnxcompress.measure.edit_distance import cer_tally, wer_tally
 from onnxcompress.measure.equality import equal_tally
-from onnxcompress.measure.metric import CustomMetric, Form, Metric, Target
+from onnxcompress.measure.metric import CustomMetric, Form, Metric, OwnMetric, Target
 from onnxcompress.measure.numbers import (
     deviation_tally,
     kept_share,
@@ -440,13 +440,19 @@ _FAMILIES: Final[Mapping[str, Callable[[int], Metric]]] = MappingProxyType(
 _MOST: Final = 1_000_000
 
 
-def resolve_metric(name: str) -> Metric | CustomMetric:
+def resolve_metric(name: str | OwnMetric) -> Metric | CustomMetric:
     """Finds a metric by its name in `METRICS`, or imports `module:function`.
+
+    Args:
+        name: or the function itself, see `CustomMetric`.
 
     Raises:
         RecipeError: there is none of that name.
         DataError: the function cannot be imported.
     """
+    if not isinstance(name, str):
+        own = getattr(name, "__qualname__", type(name).__qualname__)
+        return CustomMetric(name=f"{getattr(name, '__module__', '?')}:{own}", function=name)
     if name in METRICS:
         return METRICS[name]
     for prefix, family in _FAMILIES.items():

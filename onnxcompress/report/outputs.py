@@ -39,6 +39,14 @@ def _listed(outputs: Sequence[OutputScore]) -> Sequence[OutputScore]:
     return sorted(outputs, key=lambda each: -each.drop)[:_MOST]
 
 
+def _remark(output: OutputScore) -> str:
+    figures = dict(output.beside or {})
+    if output.scores_kept is not None:
+        figures["scores kept"] = output.scores_kept
+    told = [f"{name} {number_text(value)}" for name, value in figures.items()]
+    return "; ".join([output.interval_kind.value, *told])
+
+
 def _table(outputs: Sequence[OutputScore]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("output", "kind", "metric"):
@@ -56,6 +64,6 @@ def _table(outputs: Sequence[OutputScore]) -> Table:
             number_text(each.value),
             drop_text(each.drop),
             drops_text(*each.drop_interval),
-            each.problem or each.interval_kind.value,
+            each.problem or _remark(each),
         )
     return table

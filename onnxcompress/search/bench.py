@@ -11,6 +11,7 @@ from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.judging.questions import Judged
 from onnxcompress.measure.bootstrap import CONFIDENCE
 from onnxcompress.measure.environment import environment
+from onnxcompress.measure.metric import OwnMetric
 from onnxcompress.measure.metrics import resolve_metric
 from onnxcompress.progress import Progress, Silent
 from onnxcompress.report.schema import SCHEMA_VERSION, BenchReport
@@ -23,7 +24,7 @@ def benchmark(
     models: Sequence[str | os.PathLike[str]],
     *,
     data: str | None = None,
-    metric: str | None = None,
+    metric: str | OwnMetric | None = None,
     confidence: float | None = None,
     judge_outputs: Sequence[tuple[str, str | None]] = (),
     shapes: Shapes | None = None,

@@ -39,7 +39,7 @@ class Question:
         validation: of the samples that rounds are tested on.
         recipe: as TOML.
         shares: what is gone after each round.
-        metric: as it was given; None if it was chosen by the outputs and labels.
+        metric: the names of the metrics.
         judged: outputs to judge and how, as they were given.
         budget: what a round may cost.
         batch_size: samples in a batch.
@@ -54,7 +54,7 @@ class Question:
     validation: str
     recipe: str
     shares: tuple[float, ...]
-    metric: str | None
+    metric: str
     judged: tuple[str, ...]
     budget: Budget
     batch_size: int

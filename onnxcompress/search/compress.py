@@ -19,6 +19,7 @@ from onnxcompress.judging.questions import Judged
 from onnxcompress.judging.score import Verdict
 from onnxcompress.measure.bootstrap import CONFIDENCE
 from onnxcompress.measure.environment import environment
+from onnxcompress.measure.metric import OwnMetric
 from onnxcompress.measure.metrics import resolve_metric
 from onnxcompress.measure.zeros import zero_notes
 from onnxcompress.progress import Progress, Silent
@@ -63,7 +64,7 @@ def compress(
     *,
     data: str | None = None,
     training: str | None = None,
-    metric: str | None = None,
+    metric: str | OwnMetric | None = None,
     max_drop: float = 0.01,
     keep: float | None = None,
     confidence: float | None = None,
@@ -100,8 +101,9 @@ def compress(
             samples are made up and prove little.
         training: likewise, samples to train and calibrate on, so that `data` is split in two only;
             needs `data`. Samples that are in both, or of a group that is, are left out of these.
-        metric: one of `measure.metrics.METRICS`, or `module:function`; None chooses for each output
-            by what it says and by the labels.
+        metric: one of `measure.metrics.METRICS`, `module:function`, or a function that takes the
+            outputs by name and the labels and gives a number of which more is better; None chooses
+            for each output by what it says and by the labels.
         max_drop: the budget: the largest drop of any output, see `measure.metrics`.
         keep: instead of `max_drop`, the least share of the original's metric that is left.
         confidence: of the intervals; the result must then be proved: its whole interval within the
@@ -190,7 +192,7 @@ def compress(
                 validation=samples.choosing.fingerprint(),
                 recipe=plan.recipe.dump(),
                 shares=iteration.shares,
-                metric=metric,
+                metric=final.metric,
                 judged=tuple(f"{each}={how}" for each, how in judge_outputs),
                 budget=budget,
                 batch_size=batch_size,
@@ -238,7 +240,12 @@ def compress(
         written=tuple(str(path) for path in written),
         improved=choice.improved,
         verdict=sentence(
-            baseline, chosen.measured, improved=choice.improved, proof=proof, samples=samples.report
+            baseline,
+            chosen.measured,
+            improved=choice.improved,
+            asked=recipe is not None,
+            proof=proof,
+            samples=samples.report,
         ),
         metric=final.metric,
         max_drop=budget.allowed(

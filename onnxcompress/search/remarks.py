@@ -46,10 +46,20 @@ def sentence(
     chosen: ModelReport,
     *,
     improved: bool,
+    asked: bool,
     proof: Verdict | None,
     samples: DataReport,
 ) -> str:
-    """The outcome."""
+    """The outcome.
+
+    Args:
+        baseline: the original.
+        chosen: what was written.
+        improved: whether it is better and holds the budget.
+        asked: whether it is the result of a recipe, which is written whatever it is.
+        proof: what the samples that judge say of the budget; None where they were made up.
+        samples: that it was judged on.
+    """
     size = f"{chosen.size.file_bytes / baseline.size.file_bytes:.0%} of the bytes"
     speed = f"{chosen.latency.speedup:.2f}x as fast"
     if proof is None:
@@ -63,6 +73,8 @@ def sentence(
     if improved:
         runs = "runs, and is " if proof is None else ""
         return f"{chosen.name}: {runs}{speed}, {size}, {judged}"
+    if asked and proof is Verdict.FAILED:
+        return f"{chosen.name}: written as asked, but over the budget: {speed}, {size}, {judged}"
     return (
         f"nothing better than the original was found; wrote {chosen.name!r} ({speed}, {size}; "
         f"{judged})"
