@@ -34,6 +34,7 @@ class Question:
     Attributes:
         version: of this package.
         model: its fingerprint.
+        seed: of the split, which the samples below follow from.
         calibration: the fingerprint of the samples that passes see; None without any.
         training: of those that they train on.
         validation: of the samples that rounds are tested on.
@@ -44,11 +45,11 @@ class Question:
         budget: what a round may cost.
         batch_size: samples in a batch.
         target: the processor to quantize for.
-        seed: of the split.
     """
 
     version: str
     model: str
+    seed: int
     calibration: str | None
     training: str | None
     validation: str
@@ -59,7 +60,6 @@ class Question:
     budget: Budget
     batch_size: int
     target: str
-    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
