@@ -9,5 +9,6 @@
 
 Both ``.npz`` files hold one array per model input, under the input's name, first axis = samples,
 and ``labels`` (int64), a class or what else the metric counts. No sample is in both.
-``benchmarks.subjects.table`` lists the subjects.
+``benchmarks.subjects.table`` lists the subjects. Those of ``benchmarks.subjects.verdicts`` come
+without labels: a ``data.npz`` in place of both.
 """

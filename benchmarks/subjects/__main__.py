@@ -11,10 +11,12 @@ from pathlib import Path
 
 from benchmarks.subjects.errors import MissingFileError, SubjectError
 from benchmarks.subjects.fetch import fetch
-from benchmarks.subjects.subject import Subject
+from benchmarks.subjects.subject import Subject, Unlabelled
 from benchmarks.subjects.table import SUBJECTS
+from benchmarks.subjects.verdicts.table import VERDICTS
 
 _ROOT = Path(__file__).resolve().parents[2]
+_ALL: Mapping[str, Subject | Unlabelled] = {**SUBJECTS, **VERDICTS}
 
 
 def default_cache(environment: Mapping[str, str]) -> Path:
@@ -31,7 +33,9 @@ def default_shared(environment: Mapping[str, str]) -> Path | None:
 
 
 def main(
-    arguments: Sequence[str] | None = None, *, subjects: Mapping[str, Subject] = SUBJECTS
+    arguments: Sequence[str] | None = None,
+    *,
+    subjects: Mapping[str, Subject | Unlabelled] = _ALL,
 ) -> int:
     """Run the command; return 0, or 1 after a line on stderr for each subject that failed."""
     options = _parser().parse_args(arguments)
@@ -73,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(subjects: Mapping[str, Subject], cache: Path) -> None:
+def _list(subjects: Mapping[str, Subject | Unlabelled], cache: Path) -> None:
     for name, subject in subjects.items():
         state = "in the cache" if (cache / name).is_dir() else "not fetched"
         print(f"{name:20} {state:14} {subject.summary}")
@@ -81,7 +85,7 @@ def _list(subjects: Mapping[str, Subject], cache: Path) -> None:
             print(f"{'':35} needs --shared with {', '.join(subject.shared)}")
 
 
-def _fetch(subject: Subject, options: argparse.Namespace) -> int:
+def _fetch(subject: Subject | Unlabelled, options: argparse.Namespace) -> int:
     try:
         fetch(
             subject,

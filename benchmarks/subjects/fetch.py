@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from benchmarks.subjects import archive, evaluate
 from benchmarks.subjects.errors import MissingFileError, SubjectError
-from benchmarks.subjects.subject import Sources, Split, Subject
+from benchmarks.subjects.subject import Arrays, Fetched, Sources, Split, Subject, Unlabelled
 
 MODEL = "model.onnx"
 CALIBRATION = "calibration.npz"
 TEST = "test.npz"
 TRAINING = "training.npz"
+DATA = "data.npz"
+RUNS = "data"
 RECORD = "subject.json"
 
 
 def fetch(
-    subject: Subject,
+    subject: Subject | Unlabelled,
     *,
     cache: Path,
     shared: Path | None,
@@ -49,17 +52,23 @@ def fetch(
         built = work / "built"
         built.mkdir()
         say(f"{subject.name}: building")
-        split = subject.build(sources, built)
-        record = _write(subject, sources, split, libraries, built)
+        if isinstance(subject, Subject):
+            own = _write_split(subject, subject.build(sources, built), built)
+        else:
+            own = {"samples": _write_inputs(subject, subject.build(sources, built), built)}
+        _write_record(subject, sources, libraries, own, built)
         if final.exists():
             final.rename(work / "replaced")
         built.rename(final)
-    metric = record["metric"]
-    say(f"{subject.name}: {metric['name']} {metric['value']} {metric['unit']} -> {final}")
+    result = f"{own['samples']} samples"
+    if "metric" in own:
+        metric = own["metric"]
+        result = f"{metric['name']} {metric['value']} {metric['unit']}"
+    say(f"{subject.name}: {result} -> {final}")
     return final
 
 
-def find_shared(subject: Subject, shared: Path | None) -> dict[str, Path]:
+def find_shared(subject: Fetched, shared: Path | None) -> dict[str, Path]:
     """The path of each shared file the subject needs; SubjectError names the first one missing."""
     paths = {}
     for name in subject.shared:
@@ -73,7 +82,7 @@ def find_shared(subject: Subject, shared: Path | None) -> dict[str, Path]:
     return paths
 
 
-def library_versions(subject: Subject) -> dict[str, str]:
+def library_versions(subject: Fetched) -> dict[str, str]:
     """The installed version of each library the subject is built with; SubjectError without it."""
     try:
         return {name: metadata.version(name) for name in subject.libraries}
@@ -84,7 +93,7 @@ def library_versions(subject: Subject) -> dict[str, str]:
         ) from error
 
 
-def _packages(subject: Subject, work: Path, say: Callable[[str], None]) -> dict[str, Path]:
+def _packages(subject: Fetched, work: Path, say: Callable[[str], None]) -> dict[str, Path]:
     folders = {}
     for package in subject.packages:
         say(f"{subject.name}: downloading {package}")
@@ -94,23 +103,15 @@ def _packages(subject: Subject, work: Path, say: Callable[[str], None]) -> dict[
     return folders
 
 
-def _write(
-    subject: Subject, sources: Sources, split: Split, libraries: dict[str, str], folder: Path
-) -> dict[str, Any]:
-    """Write the data files and the record beside the model; return the record."""
+def _write_split(subject: Subject, split: Split, folder: Path) -> dict[str, Any]:
+    """Write the data files beside the model; return what the record says of them."""
     np.savez(folder / CALIBRATION, allow_pickle=False, **split.calibration.arrays())
     np.savez(folder / TEST, allow_pickle=False, **split.test.arrays())
     counts = {"calibration": len(split.calibration), "test": len(split.test)}
     if split.training is not None:
         np.savez(folder / TRAINING, allow_pickle=False, **split.training.arrays())
         counts["training"] = len(split.training)
-    record = {
-        "name": subject.name,
-        "summary": subject.summary,
-        "licenses": subject.licenses,
-        "packages": [asdict(package) for package in subject.packages],
-        "shared": {name: archive.sha256(path) for name, path in sources.shared.items()},
-        "libraries": libraries,
+    return {
         "samples": counts,
         "metric": {
             "name": subject.metric.name,
@@ -118,9 +119,43 @@ def _write(
             "unit": subject.metric.unit,
             "data": TEST,
         },
+    }
+
+
+def _write_inputs(subject: Unlabelled, inputs: Arrays | Sequence[Arrays], folder: Path) -> int:
+    """Write the inputs beside the model, by sample or by run; return how many there are."""
+    if isinstance(inputs, Sequence):
+        for index, run in enumerate(inputs):
+            _write_run(run, folder / RUNS / f"test_data_set_{index}")
+        return len(inputs)
+    counts = {len(array) for array in inputs.values()}
+    if len(counts) != 1:
+        raise SubjectError(f"{subject.name}: sample counts differ: {sorted(counts)}")
+    # Pictures as float32: a third of the bytes.
+    np.savez_compressed(folder / DATA, allow_pickle=False, **inputs)
+    return counts.pop()
+
+
+def _write_run(run: Arrays, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for index, (name, array) in enumerate(run.items()):
+        tensor = onnx.numpy_helper.from_array(array, name)
+        (folder / f"input_{index}.pb").write_bytes(tensor.SerializeToString())
+
+
+def _write_record(
+    subject: Fetched, sources: Sources, libraries: dict[str, str], own: dict[str, Any], folder: Path
+) -> None:
+    record = {
+        "name": subject.name,
+        "summary": subject.summary,
+        "licenses": subject.licenses,
+        "packages": [asdict(package) for package in subject.packages],
+        "shared": {name: archive.sha256(path) for name, path in sources.shared.items()},
+        "libraries": libraries,
+        **own,
         "model": evaluate.describe(folder / MODEL),
         "inputs": dict(subject.inputs),
         "sha256": {path.name: archive.sha256(path) for path in sorted(folder.iterdir())},
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return record

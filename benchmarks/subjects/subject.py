@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,16 +105,14 @@ class FloatMetric:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """One real model with its data.
+class Fetched:
+    """A model from packages, and what ``fetch`` and ``list`` say of it.
 
     Attributes:
         name: the folder name, as typed on the command line.
         summary: one line for ``list``.
         licenses: of the weights and of the data, in words.
         inputs: for each model input, how it was made from the raw data.
-        metric: recorded for the test data.
-        build: writes ``model.onnx`` (and extra files) to the folder it gets; returns the data.
         packages: archives to download.
         shared: files or folders below the --shared folder that are not downloaded.
         libraries: distributions whose versions shape the result; recorded in subject.json.
@@ -124,8 +122,34 @@ class Subject:
     summary: str
     licenses: str
     inputs: Mapping[str, str]
-    metric: FloatMetric
-    build: Callable[[Sources, Path], Split]
     packages: tuple[Package, ...] = ()
     shared: tuple[str, ...] = ()
     libraries: tuple[str, ...] = field(default=("numpy", "onnx", "onnxruntime"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject(Fetched):
+    """One real model with its labelled data.
+
+    Attributes:
+        metric: recorded for the test data.
+        build: writes ``model.onnx`` (and extra files) to the folder it gets; returns the data.
+    """
+
+    metric: FloatMetric
+    build: Callable[[Sources, Path], Split]
+
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlabelled(Fetched):
+    """One real model with real inputs whose right answers nobody recorded.
+
+    Attributes:
+        build: writes ``model.onnx`` to the folder it gets; returns the inputs by name, first axis
+            = samples, or, where that does not fit the model, the inputs of each run.
+    """
+
+    build: Callable[[Sources, Path], Arrays | Sequence[Arrays]]

