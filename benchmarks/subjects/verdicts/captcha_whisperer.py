@@ -22,7 +22,7 @@ _MODEL = Package(
 )
 _FILE = "captcha_whisperer/models/captcha_crnn.onnx"
 _SIZE = (160, 60)
-_SAMPLES = 80
+_SAMPLES = 60
 _SEED = 0
 
 

@@ -23,11 +23,11 @@ _MODEL = Package(
 _DETECTOR = "ddddocr/common_det.onnx"
 _RECOGNIZER = "ddddocr/common.onnx"
 _SIDE = 416
-_PICTURES = 40
+_PICTURES = 32
 _GRAY = 114
 _HEIGHT = 64
 _CAPTCHA = (160, 60)
-_CAPTCHAS = 60
+_CAPTCHAS = 48
 _SEED = 0
 
 

@@ -22,7 +22,7 @@ _WINDOW = sounds.RATE * 25 // 1000
 _STEP = sounds.RATE // 100
 _FFT = 512
 _BANDS = 64
-_WORDS = 32
+_WORDS = 24
 _TIMES = 3
 _SEED = 0
 

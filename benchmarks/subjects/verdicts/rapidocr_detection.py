@@ -21,8 +21,8 @@ _MODEL = Package(
 _FILE = "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx"
 _SIZE = (384, 480)
 _HALF = (0.5, 0.5, 0.5)
-_PAGES = 22
-_PHOTOGRAPHS = 8
+_PAGES = 18
+_PHOTOGRAPHS = 6
 _SEED = 0
 
 
