@@ -23,7 +23,7 @@ FAINT, LOUD, CONSTANT = "40", "10", "constant"
 BUDGET = 0.01
 """The drop that a user allows who names none."""
 
-GOOD, BAD = 0.99, 0.9
+GOOD, BAD = 0.995, 0.9
 """From here on a candidate does as well as the original; below, nobody would use it instead."""
 
 

@@ -29,7 +29,7 @@ _WINDOWS = 200
 _CLIP = 32_000
 _CLIPS = 30
 _VOICE_FRAME = 480
-_VOICE_FRAMES = 160
+_VOICE_FRAMES = 240
 _STATE = (2, 1, 64)
 _SEED = 0
 
@@ -87,10 +87,10 @@ def _build_voice(sources: Sources, folder: Path) -> list[Arrays]:
     """Frames of one recording in their order, each with the states that the one before left."""
     _copy(sources, "silero_vad", folder)
     random = np.random.default_rng(_SEED)
-    speech = sounds.prompts(sources.packages[sounds.ENGLISH.name], 40, (1.0, 3.0))
+    speech = sounds.prompts(sources.packages[sounds.ENGLISH.name], 8, (0.5, 1.5))
     pause = np.zeros(sounds.RATE, dtype=np.float32)
     whole = np.concatenate([part for each in speech for part in (each, pause)])
-    noisy = sounds.damaged(whole[: _VOICE_FRAME * _VOICE_FRAMES * 2], random)
+    noisy = sounds.damaged(whole[: _VOICE_FRAME * _VOICE_FRAMES], random)
     session = ort.InferenceSession(str(folder / "model.onnx"))
     hidden = cell = np.zeros(_STATE, dtype=np.float32)
     runs: list[Arrays] = []
@@ -98,7 +98,7 @@ def _build_voice(sources: Sources, folder: Path) -> list[Arrays]:
         rate = np.array(sounds.RATE, dtype=np.int64)
         runs.append({"input": frame, "sr": rate, "h": hidden, "c": cell})
         _, hidden, cell = session.run(None, dict(runs[-1]))
-    return runs[::2]
+    return runs
 
 
 _LICENSES = "models Apache-2.0 and MIT; prompts CC BY-SA 3.0 and CC BY 3.0, read, not shipped"
