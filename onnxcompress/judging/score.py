@@ -115,8 +115,12 @@ class Score:
 def with_scores(choices: OutputScore, scores: OutputScore) -> OutputScore:
     """The score of choices, and of the scores behind them: the worse of both."""
     low, high = choices.drop_interval
+    constant = None
+    if choices.constant_drop is not None and scores.constant_drop is not None:
+        constant = max(choices.constant_drop, scores.constant_drop)
     return replace(
         choices,
+        constant_drop=constant,
         drop=max(choices.drop, scores.drop),
         drop_interval=(max(low, scores.drop_interval[0]), max(high, scores.drop)),
         problem=choices.problem or scores.problem,

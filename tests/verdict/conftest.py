@@ -6,7 +6,11 @@ import pytest
 
 from tests.conftest import SUBJECTS
 from tests.verdict import damage, tables
-from tests.verdict.support import Outputs, answers
+from tests.verdict.support import Outputs, Verdict, answers, judged_together
+
+SELF = ""
+HARMS = ("40", "10", "constant")
+"""Decibels of noise on the weights, and a model that gives one answer to all."""
 
 
 class Zoo:
@@ -15,6 +19,7 @@ class Zoo:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._answers: dict[tuple[str, str], Outputs] = {}
+        self._verdicts: dict[str, list[Verdict]] = {}
 
     def original(self, name: str) -> Path:
         """The model as it was fetched, or exported here."""
@@ -26,7 +31,9 @@ class Zoo:
         return file if file.is_file() else self._home(name) / "data"
 
     def candidate(self, name: str, harm: str) -> Path:
-        """A copy of the model with so many decibels of noise, or a `constant` one."""
+        """One of `HARMS` done to a copy of the model, or the model itself."""
+        if harm == SELF:
+            return self.original(name)
         path = self._folder / f"{name}.{harm}.onnx"
         if not path.exists():
             if harm == "constant":
@@ -35,12 +42,20 @@ class Zoo:
                 damage.noisy(self.original(name), float(harm), path)
         return path
 
-    def answers(self, name: str, harm: str = "") -> Outputs:
+    def answers(self, name: str, harm: str = SELF) -> Outputs:
         """What the original or a candidate answers to each sample."""
         if (name, harm) not in self._answers:
-            model = self.candidate(name, harm) if harm else self.original(name)
+            model = self.candidate(name, harm)
             self._answers[name, harm] = answers(model, self.data(name))
         return self._answers[name, harm]
+
+    def verdict(self, name: str, harm: str = SELF) -> Verdict:
+        """What `bench` says of the original, taken for a candidate, or of a candidate."""
+        harms = (SELF, *HARMS)
+        if name not in self._verdicts:
+            candidates = [self.candidate(name, each) for each in harms]
+            self._verdicts[name] = judged_together(self.original(name), candidates, self.data(name))
+        return self._verdicts[name][harms.index(harm)]
 
     def _home(self, name: str) -> Path:
         if name not in tables.BUILDERS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-import onnxcompress
+from onnxcompress.data.loading import load_dataset
+from onnxcompress.ir import io
+from onnxcompress.judging.evaluation import Evaluation
+from onnxcompress.runtime.session import Session
 
 Outputs = list[dict[str, Any]]
 """What a model answers to each sample alone: by output name, an array or a list of maps."""
@@ -33,11 +36,31 @@ class Case:
     quality: Quality
 
 
-def judged(original: Path, candidate: Path, data: Path) -> dict[str, tuple[str, float]]:
-    """The kind and the drop of each of the candidate's outputs, as `bench` has them."""
-    report = onnxcompress.benchmark([original, candidate], data=str(data))
-    score: Any = report.models[1].score
-    return {each.name: (each.kind.value, each.drop) for each in score.outputs}
+Verdict = dict[str, tuple[str, float]]
+"""The kind and the drop of each of a candidate's outputs, as `bench` has them."""
+
+
+def judged(original: Path, candidate: Path, data: Path) -> Verdict:
+    """The verdict on one candidate."""
+    return judged_together(original, [candidate], data)[0]
+
+
+def judged_together(original: Path, candidates: Sequence[Path], data: Path) -> list[Verdict]:
+    """The verdict on each candidate, as `bench` would have it, without timing anything."""
+    session = Session(original)
+    evaluation = Evaluation(
+        session, load_dataset(str(data), session.inputs), 1, model=io.load(original)
+    )
+    scores = [evaluation.score(Session(candidate)) for candidate in candidates]
+    return [
+        {
+            name: (each.kind.value, each.drop)
+            for each in score.outputs
+            if each.kind is not None
+            for name in each.name.split(" + ")
+        }
+        for score in scores
+    ]
 
 
 def answers(model: Path, data: Path) -> Outputs:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.verdict import choices, detections, embeddings, numbers, tables, texts
-from tests.verdict.conftest import Zoo
-from tests.verdict.support import Case, judged
+from tests.verdict.conftest import HARMS, Zoo
+from tests.verdict.support import Case
 
 CASES: dict[str, Case] = {
     **detections.CASES,
@@ -16,9 +16,6 @@ CASES: dict[str, Case] = {
     **embeddings.CASES,
     **tables.CASES,
 }
-
-# Noise of as many decibels on the weights, and a model that gives one answer to all.
-FAINT, LOUD, CONSTANT = "40", "10", "constant"
 
 BUDGET = 0.01
 """The drop that a user allows who names none."""
@@ -36,29 +33,25 @@ def test_outputs_are_the_table_s(name: str, zoo: Zoo) -> None:
 def test_quality_falls_with_damage(name: str, zoo: Zoo) -> None:
     quality, original = CASES[name].quality, zoo.answers(name)
     assert quality(original, original) == 1
-    faint, loud, constant = (
-        quality(original, zoo.answers(name, harm)) for harm in (FAINT, LOUD, CONSTANT)
-    )
+    faint, loud, constant = (quality(original, zoo.answers(name, harm)) for harm in HARMS)
     assert faint > loud
     assert faint > 0.75
-    assert loud < GOOD
+    assert loud < 0.99
     assert constant < 0.75
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_kinds_and_no_drop_without_damage(name: str, zoo: Zoo) -> None:
-    original = zoo.original(name)
-    verdict = judged(original, original, zoo.data(name))
+    verdict = zoo.verdict(name)
     assert {output: kind for output, (kind, _) in verdict.items()} == dict(CASES[name].kinds)
     assert all(drop == pytest.approx(0, abs=1e-6) for _, drop in verdict.values())
 
 
-@pytest.mark.parametrize("harm", [FAINT, LOUD, CONSTANT])
+@pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("name", CASES)
 def test_verdict_agrees_with_quality(name: str, harm: str, zoo: Zoo) -> None:
     quality = CASES[name].quality(zoo.answers(name), zoo.answers(name, harm))
-    verdict = judged(zoo.original(name), zoo.candidate(name, harm), zoo.data(name))
-    worst = max(drop for _, drop in verdict.values())
+    worst = max(drop for _, drop in zoo.verdict(name, harm).values())
     if quality >= GOOD:
         assert worst <= BUDGET
     if quality < BAD:
