@@ -102,7 +102,11 @@ class _Case:
     def rows(self) -> NDArray[np.float64]:
         """The vectors along the last axis that is not 1, one in each row."""
         long = [length for length in self.shape if length != 1] or [1]
-        return self.facts.values.reshape(-1, long[-1])
+        rows = self.facts.values.reshape(-1, long[-1])
+        finite = rows[np.isfinite(rows)]
+        if finite.size in (0, rows.size):
+            return rows
+        return np.clip(rows, finite.min(), finite.max())  # a class that is masked out scores least
 
     @cached_property
     def has_class_words(self) -> bool:

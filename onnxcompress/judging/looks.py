@@ -40,9 +40,8 @@ def are_peaked(rows: NDArray[np.float64]) -> bool:
 
 
 def _expected_top(classes: int) -> float:
-    known = [count for count in _EXPECTED_TOP if count <= classes]
     if classes <= max(_EXPECTED_TOP):
-        return _EXPECTED_TOP[max(known)]
+        return float(np.interp(classes, list(_EXPECTED_TOP), list(_EXPECTED_TOP.values())))
     root = np.sqrt(2 * np.log(classes))
     return float(root - (np.log(np.log(classes)) + np.log(4 * np.pi)) / (2 * root) + 0.58 / root)
 

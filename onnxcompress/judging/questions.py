@@ -420,15 +420,17 @@ def _by_metric(
     by_name = {each.name: each for each in asker.facts}
     wanted = _asked_by(metric, questions, by_name, asker.labels)
     found, fault = [], DataError(f"no output can be judged by {metric.name}")
+    is_applied = any(each.metric == metric for each in asked.values())
     for each in questions:
         own = asked.get(each.name, _PLAIN)
         if each.name in wanted and own.metric is None:
             try:
                 each = _rephrased(each, metric, by_name[each.outputs[0]], asker.labels)
+                is_applied = True
             except DataError as refusal:
                 fault = refusal
         found.append(each)
-    if all(each.metric.name != metric.name for each in found):
+    if not is_applied:
         raise fault
     return found
 

@@ -118,6 +118,8 @@ def constant_drop(question: Question, theirs: Any, target: Any) -> float | None:
         once = _once(tally.samples)
         sums = tally.sums(once)
         return float(metric.drop(with_constant_answers(sums), sums)[0])
+    if metric.form is Form.CLASSES and isinstance(theirs, list):
+        return None  # samples differ in shape, so no answer is one to all of them
     if metric.form in _FORMS_OF_ANSWERS:
         common = _most_common(theirs)
         constant: Any = [common] * len(theirs)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnxcompress.errors import DataError
 from onnxcompress.measure.predictions import Output
+from onnxcompress.measure.rates import ratio
 from onnxcompress.measure.tally import RowTally, Sums
 
 FRACTION_SCALE: Final = 0.01
@@ -55,8 +56,7 @@ def deviation_tally(ours: Output, theirs: Output, *, scale: float = 0.0) -> RowT
 def kept_share(sums: Sums) -> NDArray[np.float64]:
     """The share of the spread that is kept, 0 to 1; the mean over the worst tenth of channels."""
     error, spread, least = _split(sums)
-    with np.errstate(invalid="ignore"):
-        lost = _ratio(error, np.maximum(spread, least))
+    lost = _lost(error, np.maximum(spread, least))
     count = max(1, lost.shape[-1] // _WORST_SHARE)
     worst = np.sort(np.minimum(lost, 1.0), axis=-1)[..., -count:]
     return np.asarray(1 - worst.mean(axis=-1))
@@ -76,7 +76,7 @@ def root_mean_error(sums: Sums) -> NDArray[np.float64]:
 def lost_spread(sums: Sums) -> NDArray[np.float64]:
     """Error over spread of the worst tenth of the channels, without a limit."""
     error, spread, least = _split(sums)
-    lost = _ratio(error, np.maximum(spread, least))
+    lost = _lost(error, np.maximum(spread, least))
     count = max(1, lost.shape[-1] // _WORST_SHARE)
     return np.asarray(np.sort(lost, axis=-1)[..., -count:].mean(axis=-1))
 
@@ -88,11 +88,9 @@ def _split(sums: Sums) -> tuple[Sums, Sums, Sums]:
     return error, spread, least
 
 
-def _ratio(over: Sums, under: Sums) -> Sums:
-    """A quotient; without anything below it, 0 for no error and infinite for any."""
-    out = np.where(over > 0, np.inf, 0.0)
-    np.divide(over, under, out=out, where=under > 0)
-    return out
+def _lost(error: Sums, spread: Sums) -> Sums:
+    """Error over spread; without any spread, 0 for no error and infinite for any."""
+    return ratio(error, spread, np.where(error > 0, np.inf, 0.0))
 
 
 def _rows(
@@ -107,9 +105,12 @@ def _rows(
     floor = np.maximum(least, scale) ** power
     rows = []
     for found, wanted in zip(ours, theirs, strict=True):
-        target = _wide(_fitted(found, wanted))
-        error = size(_wide(_plane(found)) - target).mean(axis=1)
-        rows.append(np.concatenate([error, size(target - centre).mean(axis=1), floor, [1.0]]))
+        answer, target = _wide(_plane(found)), _wide(_fitted(found, wanted))
+        with np.errstate(invalid="ignore"):
+            # Equal infinities, as of classes that are masked out, have no difference.
+            error = size(np.where(answer == target, 0, answer - target)).mean(axis=1)
+        spread = size(np.where(np.isfinite(target), target - centre, 0)).mean(axis=1)
+        rows.append(np.concatenate([error, spread, floor, [1.0]]))
     return np.array(rows)
 
 
@@ -123,6 +124,7 @@ def _centre(arrays: Sequence[np.ndarray]) -> tuple[NDArray[np.float64], NDArray[
         total = np.zeros((len(arrays[0]), 1))
     for array in arrays:
         wide = _wide(array)
+        wide = np.where(np.isfinite(wide), wide, 0)
         squares += np.square(wide).mean(axis=1)
         total += wide if alike else wide.sum(axis=1, keepdims=True)
         places += wide.shape[1]

@@ -73,7 +73,7 @@ def judge(
     labels: Mapping[str, np.ndarray] | None = None,
     *,
     metric: str | None = None,
-    judged: Sequence[str] = (),
+    judged: Sequence[tuple[str, str | None]] = (),
 ) -> Score:
     """The score of other answers beside the original's."""
     count = len(next(iter(original._answers.values())))
@@ -85,6 +85,6 @@ def judge(
         data,
         1,
         resolve_metric(metric) if metric else None,
-        judged=[Judged.parse(each) for each in judged],
+        judged=[Judged.of(*each) for each in judged],
     )
     return evaluation.score(cast(Session, Scripted(candidate)))

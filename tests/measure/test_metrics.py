@@ -1,62 +1,42 @@
-import math
-import sys
-from pathlib import Path
+"""Metrics by name, and what all rows of the table have in common."""
 
 import numpy as np
 import pytest
 
-from onnxcompress.errors import DataError, RecipeError
-from onnxcompress.measure.accuracy import evaluate
-from onnxcompress.measure.metrics import METRICS, CustomMetric, resolve_metric
-from onnxcompress.measure.predictions import Predictions
-
-RNG = np.random.default_rng(11)
-N, C = 300, 7
-REFERENCE = RNG.standard_normal((N, C)).astype(np.float32)
-CANDIDATE = (REFERENCE + 0.3 * RNG.standard_normal((N, C))).astype(np.float32)
-LABELS = np.where(RNG.random(N) < 0.8, REFERENCE.argmax(axis=1), RNG.integers(0, C, N))
+from onnxcompress.errors import RecipeError
+from onnxcompress.measure.metric import Form, Metric, Target
+from onnxcompress.measure.metrics import METRICS, resolve_metric
 
 
-def _of(output: np.ndarray) -> Predictions:
-    return Predictions(outputs={"y": output}, samples=len(output))
-
-
-def _hits(outputs: dict[str, np.ndarray], labels: np.ndarray) -> float:
-    return float(np.mean(outputs["y"].argmax(axis=1) == labels))
-
-
-def test_a_custom_metric_is_like_a_built_in_one() -> None:
-    mine = CustomMetric(name="m:hits", function=_hits)
-    score = evaluate(mine, _of(CANDIDATE), _of(REFERENCE), LABELS)
-    known = evaluate(METRICS["top1"], _of(CANDIDATE), _of(REFERENCE), LABELS)
-    assert (score.value, score.reference_value) == (known.value, known.reference_value)
-    assert score.drop == pytest.approx(known.drop)
-    np.testing.assert_allclose(score.drop_interval, known.drop_interval, atol=0.02)
-
-
-def test_a_custom_metric_and_nan() -> None:
-    mine = CustomMetric(name="m:f", function=lambda outputs, _: float(outputs["y"].mean()))
-    broken = CANDIDATE.copy()
-    broken[0, 0] = np.nan
-    score = evaluate(mine, _of(broken), _of(REFERENCE), None)
-    assert (score.value, score.drop) == (-math.inf, math.inf)
-    with pytest.raises(DataError, match="m:f: it gives NaN for the reference itself"):
-        evaluate(mine, _of(CANDIDATE), _of(broken), None)
-
-
-def test_a_custom_metric_that_fails() -> None:
-    mine = CustomMetric(name="m:f", function=lambda outputs, _: outputs["nothing"])
-    with pytest.raises(DataError, match="m:f: it failed: KeyError: 'nothing'"):
-        evaluate(mine, _of(CANDIDATE), _of(REFERENCE), None)
-
-
-def test_metrics_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_are_found_by_name() -> None:
     assert resolve_metric("f1") is METRICS["f1"]
-    (tmp_path / "my_metric_x.py").write_text("def half(outputs, labels):\n    return 0.5\n")
-    monkeypatch.chdir(tmp_path)
-    mine = resolve_metric("my_metric_x:half")
-    monkeypatch.delitem(sys.modules, "my_metric_x")
-    assert isinstance(mine, CustomMetric)
-    assert evaluate(mine, _of(CANDIDATE), _of(REFERENCE), None).drop == 0
-    with pytest.raises(RecipeError, match="there is no metric 'top3'; choose from top1, top5, f1"):
-        resolve_metric("top3")
+    third = resolve_metric("top3")
+    assert isinstance(third, Metric)
+    assert third.title == "share of labels among the 3 highest scores"
+    for name in ("top0", "top", "recall@", "recall@x", "top1000001", "accuracy"):
+        with pytest.raises(RecipeError, match=f"there is no metric '{name}'; choose from top1, "):
+            resolve_metric(name)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 6])
+def test_top_k_for_any_k(k: int) -> None:
+    rng = np.random.default_rng(k)
+    scores, labels = rng.standard_normal((50, 7)), rng.integers(0, 7, 50)
+    metric = resolve_metric(f"top{k}")
+    assert isinstance(metric, Metric)
+    sums = metric.tally(scores, labels).sums(np.ones((1, 50), dtype=np.int64))
+    best = np.argsort(-scores, axis=1)[:, :k]
+    assert metric.value(sums)[0] == pytest.approx((best == labels[:, None]).any(axis=1).mean())
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=list(METRICS))
+def test_what_stands_in_without_labels_compares_with_the_original(metric: Metric) -> None:
+    if metric.without_labels is not None:
+        assert metric.target is Target.LABELS
+        assert metric.without_labels.target is Target.REFERENCE
+        assert metric.without_labels.form is metric.form
+        assert metric.without_labels.without_labels is None
+    if metric.counts_answers:
+        assert metric.most == 1
+    if metric.form is Form.CHANNELS:
+        assert metric.compares_values
