@@ -36,7 +36,8 @@ def chunks(
 
     Yields:
         How many samples a batch held, and for each output an array whose first axis is samples. An
-        output that cannot be cut into samples is one sample for each batch.
+        output that cannot be cut into samples is one sample for each batch; a sequence of tensors
+        is one line of all that they hold.
 
     Raises:
         DataError: the data cannot be read.
@@ -69,7 +70,10 @@ def look(
         if samples >= LOOKED or taken > _LOOKED_BYTES:
             break
     batch_first = {
-        name: all(output.is_cut or _is_batch_of_one(output) for output in outputs)
+        name: all(
+            (output.is_cut or _is_batch_of_one(output)) and not _is_sequence(output.array)
+            for output in outputs
+        )
         for name, outputs in seen.items()
     }
     looked: dict[str, Output] = {}
@@ -87,9 +91,18 @@ def _is_batch_of_one(output: BatchOutput) -> bool:
 
 def _chunk(output: BatchOutput, batch_first: bool) -> np.ndarray:
     array = output.array
+    if _is_sequence(array):
+        return np.concatenate([tensor.ravel() for tensor in array])[None]
     if batch_first and array.ndim:
         return array
     return array[None]
+
+
+def _is_sequence(array: np.ndarray) -> bool:
+    """Whether an output is a sequence of tensors."""
+    if array.dtype != object or array.ndim != 1 or not len(array):
+        return False
+    return all(isinstance(each, np.ndarray) for each in array)
 
 
 def require_memory(kept: int, counted: int, samples: int) -> None:

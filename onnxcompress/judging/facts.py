@@ -82,7 +82,8 @@ class OutputFacts:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """Of one sample; of the first where they differ."""
-        return self.looked[0].shape
+        first = self.looked[0]
+        return first.shape if isinstance(first, np.ndarray) else ()  # a text or a map
 
     @cached_property
     def values(self) -> NDArray[np.float64]:

@@ -124,7 +124,7 @@ def constant_drop(question: Question, theirs: Any, target: Any) -> float | None:
         common = _most_common(theirs)
         constant: Any = [common] * len(theirs)
         if isinstance(theirs, np.ndarray):
-            constant = np.stack(constant) if common.ndim else np.array(constant)
+            constant = np.array(constant, dtype=theirs.dtype)
         once = _once(len(theirs))
         reference = metric.tally(theirs, target).sums(once)
         return float(metric.drop(metric.tally(constant, target).sums(once), reference)[0])

@@ -45,20 +45,15 @@ def resample_weights(
         yield np.bincount(flat, minlength=rows * samples).reshape(rows, samples)
 
 
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The middle 95 % of resampled values; infinite values are fine, NaN is not expected."""
-    tail = (1 - CONFIDENCE) / 2
-    # An order statistic: interpolating between two infinities would give NaN.
-    low, high = np.quantile(values, [tail, 1 - tail], method="nearest")
-    return float(low), float(high)
-
-
 def median_interval(
     values: NDArray[np.float64], seed: int, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """A 95 % interval of the median of independent measurements."""
+    """A 95 % interval of the median of independent measurements; infinite ones are fine."""
     rng = np.random.default_rng(seed)
     medians = [
         np.median(values[drawn], axis=1) for drawn in resample_indices(len(values), resamples, rng)
     ]
-    return interval(np.concatenate(medians))
+    tail = (1 - CONFIDENCE) / 2
+    # An order statistic: interpolating between two infinities would give NaN.
+    low, high = np.quantile(np.concatenate(medians), [tail, 1 - tail], method="nearest")
+    return float(low), float(high)

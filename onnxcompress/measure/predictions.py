@@ -60,7 +60,6 @@ def predict(
     dataset: Dataset,
     batch_size: int,
     *,
-    outputs: Sequence[str] | None = None,
     progress: Advance | None = None,
 ) -> Predictions:
     """Runs all samples through a model; what was only padding is cut off again.
@@ -69,7 +68,6 @@ def predict(
         session: the loaded model.
         dataset: the samples.
         batch_size: samples at once, where the model leaves the choice.
-        outputs: names of the outputs to keep; None means all.
         progress: told after each batch.
 
     Raises:
@@ -78,7 +76,7 @@ def predict(
     """
     chunks: dict[str, list[BatchOutput]] = defaultdict(list)
     samples = 0
-    for batch, found in batch_outputs(session, dataset, batch_size, outputs):
+    for batch, found in batch_outputs(session, dataset, batch_size):
         if not samples:
             _require_memory(found, batch, len(dataset))
         samples += batch.count

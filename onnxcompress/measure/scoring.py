@@ -182,15 +182,6 @@ def same_infinities(output: Output, reference: Output) -> bool:
     )
 
 
-def same_shapes(output: Output, reference: Output) -> bool:
-    """Whether both hold as many arrays of the same shapes."""
-    if isinstance(output, list) and isinstance(reference, list):
-        return [array.shape for array in output] == [array.shape for array in reference]
-    if isinstance(output, list) or isinstance(reference, list):
-        return False
-    return output.shape == reference.shape
-
-
 def _blocks(output: Output, target: Output) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs of arrays with samples as first axis, few enough to be worked on at once.
 

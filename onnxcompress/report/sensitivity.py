@@ -43,7 +43,7 @@ def sensitivity_report(report: SensitivityReport) -> RenderableType:
     parts: list[RenderableType] = [
         data_line(report.data),
         Text(
-            f"SQNR of the first output in dB on {report.samples} of them: with the node alone "
+            f"SQNR of the worst output in dB on {report.samples} of them: with the node alone "
             "quantized, and with all but the node. The most sensitive come first."
         ),
         "",

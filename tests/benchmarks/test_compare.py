@@ -16,7 +16,7 @@ from benchmarks.child import Outcome, run_in_child
 from benchmarks.compare_table import Comparison, Row
 from benchmarks.peers import PEERS, Reader
 from benchmarks.results import command_line, environment_line
-from onnxcompress.measure.accuracy import Score
+from onnxcompress.judging.score import Score
 from onnxcompress.measure.environment import environment
 from onnxcompress.measure.latency import Latency
 from onnxcompress.measure.size import Size

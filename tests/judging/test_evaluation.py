@@ -181,3 +181,21 @@ def test_outputs_that_memory_cannot_hold_are_refused_at_once(
     judged = [Judged(output="y")]
     data = _data(reference, labels=LABELS)
     Evaluation(reference, data, 4, METRICS["perplexity"], judged=judged)
+
+
+SEQUENCE = """g (float[N, 4] x) => (seq(float[N, 4]) y) {{
+    n = Constant<value_float = {slope}>()
+    more = Mul(x, n)
+    y = SequenceConstruct(x, more)
+  }}"""
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_a_sequence_of_tensors_is_judged_by_all_that_they_hold(batch_size: int) -> None:
+    reference, candidate = (Watched(SEQUENCE.format(slope=slope)) for slope in (1.0, 1.5))
+    data = dataset_of({"x": X[:20]}, reference.inputs)
+    score = Evaluation(reference, data, batch_size).score(candidate)
+    assert score.outputs[0].metric == "r2"
+    assert score.drop > 0.1
+    other = Watched(SEQUENCE.format(slope=1.0).replace("(x, more)", "(x, more, x)"))
+    assert Evaluation(reference, data, batch_size).score(other).drop == np.inf

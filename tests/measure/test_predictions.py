@@ -6,7 +6,7 @@ from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import dataset_of
 from onnxcompress.data.parts import Part, WholePart
 from onnxcompress.errors import DataError
-from onnxcompress.measure.predictions import predict
+from onnxcompress.measure.predictions import batch_outputs, predict
 from onnxcompress.runtime.session import Session
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21]>'
@@ -35,10 +35,17 @@ def test_outputs_are_joined_and_padding_is_cut(batch: str) -> None:
 
 def test_only_the_outputs_asked_for() -> None:
     session = _session(FREE)
-    found = predict(session, dataset_of({"x": X}, session.inputs), 3, outputs=["z"])
-    assert list(found.outputs) == ["z"]
-    with pytest.raises(DataError, match="no output 'y'; its outputs are 'z'"):
-        found.output("y")
+    batches = list(batch_outputs(session, dataset_of({"x": X}, session.inputs), 3, ["z"]))
+    assert [list(found) for _, found in batches] == [["z"]] * 3
+    joined = np.concatenate([found["z"].array for _, found in batches])
+    np.testing.assert_array_equal(joined, X.max(axis=1))
+
+
+def test_an_output_that_is_none() -> None:
+    session = _session(FREE)
+    found = predict(session, dataset_of({"x": X}, session.inputs), 3)
+    with pytest.raises(DataError, match="no output 'q'; its outputs are 'y', 'z'"):
+        found.output("q")
 
 
 def test_samples_of_differing_shape_are_a_list() -> None:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import onnxcompress
+from onnxcompress.budget import Budget
 from onnxcompress.errors import DataError, SessionError
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
-from onnxcompress.measure.accuracy import Score
+from onnxcompress.judging.score import Score
 from onnxcompress.measure.latency import Latency, summarize
 from onnxcompress.recipe import Recipe
 from onnxcompress.report.schema import Status
@@ -28,6 +29,7 @@ from onnxcompress.search.judge import Judge
 from onnxcompress.search.ladder import AMOUNTS, SECONDS, Ladder
 from onnxcompress.search.samples import Samples, load_samples
 from tests.passes.support import model_of, normal
+from tests.scores import score
 
 NAMES = ["pruned-30", "pruned-50"]
 
@@ -111,8 +113,7 @@ def _climbed(
     def test(path: Path, name: str) -> Score:
         assert path.exists()
         tested.append(name)
-        drop = drops[name]
-        return Score(value=1 - drop, reference_value=1, drop=drop, drop_interval=(drop, drop))
+        return score(drops[name])
 
     model = _mlp()
     samples = _samples(folder, model, 400)
@@ -123,7 +124,7 @@ def _climbed(
         context=RuntimeContext(samples.calibration),
         folder=folder,
         test=test,
-        max_drop=0.01,
+        budget=Budget(0.01),
         clock=clock or time.monotonic,
     )
     told: list[tuple[int, int]] = []
@@ -144,7 +145,7 @@ def test_no_rung_behind_one_that_is_over_the_budget(tmp_path: Path) -> None:
     drafts, tested = _climbed(tmp_path, {"pruned-30": 0.02})
     assert tested == ["pruned-30"]
     assert [draft.path for draft in drafts] == [None, None]
-    assert drafts[0].over_budget == "drop 0.02 > 0.01 allowed, on the samples set aside for tests"
+    assert drafts[0].over_budget == "drop 0.02 > 0.01 allowed, on the samples that choose"
     assert drafts[1].unfit == "pruned-30, which takes less away, is over the budget"
 
 
@@ -200,8 +201,7 @@ class _Judge:
         self.scored.append(name)
         if name == "broken":
             raise SessionError("does not run")
-        drop = self._known[path.stem][1]
-        return Score(value=1 - drop, reference_value=1, drop=drop, drop_interval=(drop, drop))
+        return score(self._known[path.stem][1])
 
 
 KNOWN = {"broken": (0.1, 0.0), "wrong": (0.2, 0.5), "fast": (0.5, 0.01), "slow": (2.0, 0.0)}
@@ -217,7 +217,7 @@ def _drafts(folder: Path, sizes: dict[str, int]) -> list[Draft]:
 
 
 def _best(drafts: list[Draft], judge: _Judge, goal: Goal) -> str:
-    return ladder.best_quantized(drafts, cast(Judge, judge), 0.01, goal).name
+    return ladder.best_quantized(drafts, cast(Judge, judge), Budget(0.01), goal).name
 
 
 def test_pruned_models_are_quantized_like_the_best_that_holds(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from onnxcompress.budget import Budget
 from onnxcompress.errors import CheckpointError, RecipeError
 from onnxcompress.ir import io
 from onnxcompress.ir.edit import Editor
@@ -100,7 +101,7 @@ def test_the_last_round_within_the_budget_is_kept(job: Job) -> None:
     assert job.weights("out.onnx") == [0, 0, 0, 0, 5, 6, 7, 8, 9, 10]
     assert report.chosen.recipe == Recipe((PruneWeights(sparsity=0.4),)).dump()
     assert [each.name for each in report.chosen.passes] == ["prune-weights"] * 2
-    assert "round 3 of 4 dropped 0.6 > 0.5 allowed: round 2 was kept" in report.notes
+    assert "round 3 of 4 dropped 0.6, over a drop of 0.5 at most: round 2 was kept" in report.notes
     assert report.data.calibration_samples == report.data.training_samples == 12
     assert (report.data.choosing_samples, report.data.evaluation_samples) == (5, 7)
 
@@ -289,7 +290,9 @@ CHANGES: dict[str, Callable[[Job], dict[str, Any]]] = {
     r"shares was \(0.25.*is \(0.578125": lambda job: {
         "iteration": job.kept(schedule=Schedule.CUBIC, resume=True)
     },
-    "max drop was 0.5, is 0.4": lambda _: {"max_drop": 0.4},
+    "budget was a drop of 0.5 at most, is a drop of 0.4 at most": lambda _: {"max_drop": 0.4},
+    "budget was .*, is at least 90 % of": lambda _: {"keep": 0.9},
+    r"judged was \(\), is \('y',\)": lambda _: {"judge_outputs": [("y", None)]},
     "batch size was 1, is 2": lambda _: {"batch_size": 2},
     "seed was 0, is 1": lambda _: {"seed": 1},
 }
@@ -359,7 +362,8 @@ def test_outputs_that_are_nan_are_a_round_over_the_budget(job: Job) -> None:
         recipe="",
         shares=(1.0,),
         metric=None,
-        max_drop=0.0,
+        judged=(),
+        budget=Budget(0.0),
         batch_size=1,
         target="",
         seed=0,
