@@ -211,6 +211,9 @@ class _Asker:
         """The question about one output, its labels where they fit."""
         blank = self._blank(facts, kind)
         fits = source is not None and self._fit(facts, kind, blank, self.labels[source])
+        if fits and source is not None and metric is not None and metric.form is Form.CHANNELS:
+            # Numbers of classes are labels of a choice, but not of its scores.
+            fits = labels_fit(OutputKind.NUMBERS, facts, self.labels[source])
         if metric is None:
             metric = self._default(facts, kind, blank, labelled=fits)
         chosen = metric
