@@ -110,13 +110,15 @@ PEERS: tuple[Peer, ...] = (
     Peer(
         name="onnxruntime static, per tensor, min-max",
         quantize=partial(_static, method=_MIN_MAX, per_channel=False),
-        subjects=frozenset({"efficientnet-lite0"}),
+        subjects=frozenset({"efficientnet-lite0", "efficientnet-lite0-imagenet"}),
     ),
     Peer(name="onnxruntime dynamic", quantize=partial(_dynamic, op_types=None)),
     Peer(
         name="onnxruntime dynamic, MatMul only",
         quantize=partial(_dynamic, op_types=["MatMul"]),
-        subjects=frozenset({"efficientnet-lite0", "resnet20"}),
+        subjects=frozenset(
+            {"efficientnet-lite0", "efficientnet-lite0-imagenet", "resnet20", "resnet20-cifar10"}
+        ),
     ),
     Peer(name="onnxruntime 4-bit weights, blocks of 32", quantize=_four_bits),
 )

@@ -8,15 +8,18 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.subjects.errors import MissingFileError, SubjectError
 from benchmarks.subjects.fetch import fetch
 from benchmarks.subjects.subject import Subject, Unlabelled
-from benchmarks.subjects.table import SUBJECTS
+from benchmarks.subjects.table import OWN_DATA, SUBJECTS
 from benchmarks.subjects.verdicts.table import VERDICTS
 
 _ROOT = Path(__file__).resolve().parents[2]
-_ALL: Mapping[str, Subject | Unlabelled] = {**SUBJECTS, **VERDICTS}
+_ALL: Mapping[str, Subject | Unlabelled] = MappingProxyType(
+    {**SUBJECTS, **VERDICTS, **OWN_DATA}
+)
 
 
 def default_cache(environment: Mapping[str, str]) -> Path:
@@ -46,10 +49,15 @@ def main(
     if unknown:
         return _fail(f"no subject named {unknown[0]!r}; there are: {', '.join(subjects)}")
     try:
-        # One that lacks its shared files must not keep the others away.
-        return max([_fetch(subjects[name], options) for name in options.names or subjects])
+        # One that cannot be had must not keep the others away.
+        return max([_fetch(subjects[name], options) for name in options.names or _all(subjects)])
     except KeyboardInterrupt:
         return 130
+
+
+def _all(subjects: Mapping[str, Subject]) -> list[str]:
+    """What is fetched unless it is named: all that packages alone make."""
+    return [name for name, subject in subjects.items() if not subject.shared]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
             default=default_cache(os.environ),
             help="folder of the subjects (default: $ONNXCOMPRESS_CACHE, else .cache/subjects)",
         )
-    fetching.add_argument("names", metavar="NAME", nargs="*", help="which subjects; default: all")
+    fetching.add_argument(
+        "names", metavar="NAME", nargs="*", help="which subjects; default: all without --shared"
+    )
     fetching.add_argument(
         "--shared",
         type=Path,
@@ -80,9 +90,9 @@ def _parser() -> argparse.ArgumentParser:
 def _list(subjects: Mapping[str, Subject | Unlabelled], cache: Path) -> None:
     for name, subject in subjects.items():
         state = "in the cache" if (cache / name).is_dir() else "not fetched"
-        print(f"{name:20} {state:14} {subject.summary}")
+        print(f"{name:27} {state:14} {subject.summary}")
         if subject.shared:
-            print(f"{'':35} needs --shared with {', '.join(subject.shared)}")
+            print(f"{'':42} only by name; needs --shared with {', '.join(subject.shared)}")
 
 
 def _fetch(subject: Subject | Unlabelled, options: argparse.Namespace) -> int:
@@ -97,7 +107,7 @@ def _fetch(subject: Subject | Unlabelled, options: argparse.Namespace) -> int:
     except MissingFileError as error:
         if options.names:
             return _fail(str(error))
-        # Who asks for all means all that there are the files for.
+        # Who asks for all means all that can be had on this system.
         print(f"left out: {error}")
     except SubjectError as error:
         return _fail(str(error))

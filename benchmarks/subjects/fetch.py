@@ -34,15 +34,17 @@ def fetch(
     force: bool = False,
     say: Callable[[str], None],
 ) -> Path:
-    """Make ``<cache>/<name>/`` unless it is there, and return it.
+    """Make ``<cache>/<name>/`` unless it is there, made from the same sources, and return it.
 
     Everything is built in a temporary folder beside it and moved over in one step, so a folder
     under the subject's name is always complete.
     """
     final = cache / subject.name
     if final.exists() and not force:
-        say(f"{subject.name}: already in {final}")
-        return final
+        if _is_of(final, subject):
+            say(f"{subject.name}: already in {final}")
+            return final
+        say(f"{subject.name}: what is in {final} was made from other sources")
     shared_paths = find_shared(subject, shared)
     libraries = library_versions(subject)
     cache.mkdir(parents=True, exist_ok=True)
@@ -66,6 +68,16 @@ def fetch(
         result = f"{metric['name']} {metric['value']} {metric['unit']}"
     say(f"{subject.name}: {result} -> {final}")
     return final
+
+
+def _is_of(folder: Path, subject: Fetched) -> bool:
+    """Whether a folder was made from what the subject is made from now."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    sources = (record.get("packages"), [*record.get("shared", ())])
+    return sources == ([asdict(package) for package in subject.packages], [*subject.shared])
 
 
 def find_shared(subject: Fetched, shared: Path | None) -> dict[str, Path]:

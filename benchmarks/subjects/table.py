@@ -5,9 +5,11 @@ from __future__ import annotations
 from benchmarks.subjects import (
     digits,
     efficientnet_lite0,
+    efficientnet_lite0_imagenet,
     minilm,
     orientation,
     resnet20,
+    resnet20_cifar10,
     smollm2,
     speaker_encoder,
     text_line,
@@ -27,3 +29,10 @@ SUBJECTS: dict[str, Subject] = {
         text_line.SUBJECT,
     )
 }
+"""What packages alone make."""
+
+OWN_DATA: dict[str, Subject] = {
+    subject.name: subject
+    for subject in (efficientnet_lite0_imagenet.SUBJECT, resnet20_cifar10.SUBJECT)
+}
+"""What needs files that no package ships; fetched only by name."""

