@@ -52,6 +52,7 @@ def test_per_tensor_int8_keeps_the_accuracy_of_a_convolutional_network(subject: 
         PassManager(passes).run(model, context)
         found[name] = scores(model)
     noise = {name: sqnr(expected, values) for name, values in found.items()}
-    assert min(noise["bias"], noise["rounding"]) > noise["plain"] + 0.5
+    # A twentieth of the noise's power at least: what bias leaves is the part that is no mean.
+    assert min(noise["bias"], noise["rounding"]) > noise["plain"] + 0.22
     hits = [int(np.sum(each.argmax(1) == batch.labels)) for each in (expected, found["rounding"])]
     assert hits[0] - hits[1] <= 2

@@ -304,23 +304,25 @@ def test_features_named_are_matched() -> None:
     assert len(report.changes) == 3
 
 
-def test_resnet_with_a_third_of_its_work_cut_by_taylor_keeps_more_than_by_chance() -> None:
+def test_resnet_with_most_of_its_work_cut_by_taylor_keeps_more_than_by_chance() -> None:
     folder = SUBJECTS / "resnet20"
     if not (folder / "model.onnx").is_file():
         pytest.skip("resnet20 was not fetched: python -m benchmarks.subjects fetches it")
     session = Session(folder / "model.onnx")
     calibration = load_dataset(folder / "calibration.npz", session.inputs).take(range(200))
     with np.load(folder / "test.npz") as arrays:
-        images, labels = arrays["input"][:500], arrays["labels"][:500]
+        images, labels = arrays["input"][:1500], arrays["labels"][:1500]
     right: dict[Criterion, float] = {}
     for criterion in (Criterion.RANDOM, Criterion.TAYLOR):
         model = io.load(folder / "model.onnx")
         cut = onnxcompress.Recipe.parse(
             f'[[pass]]\nname="prune-channels"\ncriterion="{criterion.value}"\n'
-            'amount=0.3\ntarget="macs"\nmultiple=4\n'
+            'amount=0.6\ntarget="macs"\nmultiple=4\n'
         ).passes[0]
         PassManager([cut, RefitWeights(), StripPruned()]).run(model, RuntimeContext(calibration))
         scores = Session(io.to_bytes(model)).run({"input": images})
         right[criterion] = float((next(iter(scores.values())).argmax(axis=1) == labels).mean())
-    assert right[Criterion.TAYLOR] > right[Criterion.RANDOM] + 0.03
-    assert right[Criterion.TAYLOR] > 0.7
+    # 82.5 and 80.0 % here. The two differ on about a seventh of the images: one standard deviation
+    # of the difference is a point.
+    assert right[Criterion.TAYLOR] > right[Criterion.RANDOM] + 0.01
+    assert right[Criterion.TAYLOR] > 0.8
