@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 SUBJECTS = default_cache(os.environ)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Campaigns are slow too, so that `-m "not slow"` leaves out both."""
+    for item in items:
+        if item.get_closest_marker("campaign"):
+            item.add_marker("slow")
+
+
 def fetched(name: str) -> Path:
     """The folder of a subject; the test is skipped where it was not fetched."""
     folder = SUBJECTS / name
