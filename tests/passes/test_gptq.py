@@ -226,12 +226,16 @@ def test_without_data_it_says_what_it_wants() -> None:
         PassManager([GPTQ()]).run(model_of(text, w=normal(72, 44)))
 
 
+# Another processor adds in another order; a few weights then round the other way, and these decide
+# how all later ones round. Another draw of calibration samples changes far more. Over six draws of
+# twelve samples each, none in two, the least gains were 9.7, 6.8 and 1.3 dB (means 10.0, 7.2, 2.1).
+# Half of the least must hold anywhere.
 @pytest.mark.parametrize(
     ("subject", "bits", "gain"),
     [
-        ("resnet20", WeightBits.FOUR, 6.0),
-        ("resnet20", WeightBits.TWO, 3.0),
-        ("minilm", WeightBits.FOUR, 3.0),
+        ("resnet20", WeightBits.FOUR, 4.8),
+        ("resnet20", WeightBits.TWO, 3.4),
+        ("minilm", WeightBits.FOUR, 0.65),
     ],
     indirect=["subject"],
 )
