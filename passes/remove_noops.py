@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import onnx
 
-from onnxcompress.ir import query
+from onnxcompress.ir import elements, query
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Constant, Model, Node, Tensor
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
@@ -79,7 +78,7 @@ def _cast(node: Node, scene: _Scene) -> int | str | None:
     dtype = scene.dtype(node.inputs[0])
     if dtype is None:
         return "the element type of its input is not known"
-    same = onnx.helper.np_dtype_to_tensor_dtype(dtype) == node.int_attr("to", 0)
+    same = elements.type_of(dtype) == node.int_attr("to", 0)
     return 0 if same else None
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.subjects.__main__ import default_cache
+from onnxcompress.errors import OnnxCompressError
 from tests import tiny_decoder as tiny_decoder_files
 
 if TYPE_CHECKING:
@@ -21,6 +24,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("campaign"):
             item.add_marker("slow")
+
+
+_TOO_OLD = re.compile(r"needs onnx(runtime)? [\d.]+ or newer; this is")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """With older versions than a pass needs, and where it says so, a test is skipped."""
+    try:
+        return (yield)
+    except OnnxCompressError as fault:
+        if _TOO_OLD.search(str(fault)):
+            pytest.skip(str(fault))
+        raise
 
 
 def fetched(name: str) -> Path:

@@ -1,6 +1,7 @@
 """Text in, ops out, numbers equal."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,37 @@ HEAD = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>'
 """What `proto` puts before a graph that comes without a header."""
 
 
+_NODE_NAME = re.compile(r"(?<!\w)\[([^\]]+)\](\s*(\w*)[\w, ]*=)")
+"""A node's name in ONNX text, and what follows: the name of its first output, the others, `=`."""
+
+
 def proto(text: str) -> onnx.ModelProto:
     """ONNX text as a message; the header may be left out."""
-    return parser.parse_model(text if text.lstrip().startswith("<ir_version") else HEAD + text)
+    return parse_model(text if text.lstrip().startswith("<ir_version") else HEAD + text)
+
+
+def parse_model(text: str) -> onnx.ModelProto:
+    """`onnx.parser.parse_model`, with names of nodes under onnx before 1.17 too."""
+    try:
+        return parser.parse_model(text)
+    except parser.ParseError:
+        named = [(name, output) for name, _, output in _NODE_NAME.findall(text)]
+        if not named:
+            raise
+    model = parser.parse_model(_NODE_NAME.sub(r"\2", text))
+    for node in _nodes(model.graph):
+        found = next((each for each in named if each[1] == (*node.output, "")[0]), None)
+        if found is not None:
+            named.remove(found)
+            node.name = found[0]
+    return model
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            yield from _nodes(attribute.g)
 
 
 def parse(text: str) -> Model:

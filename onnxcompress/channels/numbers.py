@@ -9,9 +9,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from onnx import helper
 
-from onnxcompress.ir import query
+from onnxcompress.ir import elements, query
 from onnxcompress.ir.model import STANDARD, Constant, Node, Tensor
 
 Length = Callable[[Tensor, int], int]
@@ -119,7 +118,7 @@ def _div(_: Node, given: Given) -> np.ndarray:
 
 
 def _cast(node: Node, given: Given) -> np.ndarray:
-    return _some(given, 0).astype(helper.tensor_dtype_to_np_dtype(node.int_attr("to", 1)))
+    return _some(given, 0).astype(elements.dtype_of(node.int_attr("to", 1)))
 
 
 def _concat(node: Node, given: Given) -> np.ndarray:

@@ -16,6 +16,7 @@ from onnxcompress.data.memory import require_memory
 from onnxcompress.data.npz import read_array, read_members
 from onnxcompress.data.roles import STAND_INS, Field
 from onnxcompress.errors import DataError
+from onnxcompress.ir import elements
 
 if TYPE_CHECKING:
     from onnxcompress.runtime.session import TensorSignature
@@ -251,7 +252,7 @@ def _read_tensor(path: Path) -> tuple[str, np.ndarray]:
         tensor.ParseFromString(path.read_bytes())
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise DataError(f"{path}: its data are in another file, which is not followed")
-        return tensor.name, onnx.numpy_helper.to_array(tensor)
+        return tensor.name, elements.to_array(tensor)
     except (DecodeError, ValueError, TypeError, KeyError) as fault:
         line = (str(fault).splitlines() or [type(fault).__name__])[0]
         raise DataError(f"{path}: not an ONNX tensor ({line})") from fault

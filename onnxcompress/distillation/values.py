@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 import ml_dtypes
 import numpy as np
-import onnx
 import torch
 
 from onnxcompress.errors import ModelError
+from onnxcompress.ir import elements
 
 Value: TypeAlias = torch.Tensor | list[torch.Tensor] | None
 """A tensor, a sequence of tensors, or an optional that is empty."""
@@ -86,7 +86,7 @@ def torch_type(onnx_type: int, precision: torch.dtype = torch.float32) -> torch.
     Raises:
         ModelError: PyTorch has none.
     """
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(onnx_type))
+    dtype = elements.dtype_of(onnx_type)
     dtype = _CARRIED.get(dtype, dtype)
     if dtype == np.float32:
         return precision

@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 import onnx
 from google.protobuf.message import Message
-from onnx import numpy_helper
 
 from onnxcompress.errors import ModelError
+from onnxcompress.ir import elements
 from onnxcompress.ir.external import locate
 from onnxcompress.ir.model import (
     STANDARD,
@@ -203,7 +203,7 @@ class _Importer:
             external = self._external(proto, dtype, shape)
             return Constant(name, external, _without(proto, _TENSOR_CONTENT))
         try:
-            values = numpy_helper.to_array(proto)
+            values = elements.to_array(proto)
         except (ValueError, TypeError) as fault:
             raise ModelError(
                 f"tensor {name!r}: its stored bytes do not fit {dtype} {list(shape)} ({fault}); "
@@ -286,7 +286,7 @@ def _type_of(info: onnx.ValueInfoProto) -> tuple[np.dtype | None, Shape | None]:
 
 def _numpy_dtype(onnx_type: int, name: str) -> np.dtype:
     try:
-        return onnx.helper.tensor_dtype_to_np_dtype(onnx_type)
+        return elements.dtype_of(onnx_type)
     except KeyError as fault:
         raise ModelError(
             f"tensor {name!r}: element type {onnx_type} is not one this version of onnx knows"

@@ -16,6 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from onnxcompress.errors import ModelError, OutputError
+from onnxcompress.ir import elements
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.model import Constant, Model
 from onnxcompress.ir.stream import MESSAGE_LIMIT, write_message
@@ -153,7 +154,7 @@ class _ExternalStore:
         proto = onnx.TensorProto(
             name=constant.name,
             dims=constant.shape,
-            data_type=onnx.helper.np_dtype_to_tensor_dtype(constant.dtype),
+            data_type=elements.type_of(constant.dtype),
             data_location=onnx.TensorProto.EXTERNAL,
         )
         for raw in _raw_chunks(constant):

@@ -16,6 +16,7 @@ from onnxcompress.ir.to_proto import export_model
 _BIG = 4096  # bytes; the converter reads shapes, axes and scales, never weights
 _READ = (np.float32, np.int64, np.int32, np.bool_)
 _NODES_SHOWN = 3
+_ONNX_SINCE = {22: "1.17", 23: "1.18", 24: "1.19", 25: "1.20", 26: "1.21"}
 _LOWEST_IR = 4  # before it, initializers are inputs, which the converter does not understand
 
 
@@ -30,11 +31,17 @@ def require_opset(model: Model, version: int) -> bool:
         Whether anything was done.
 
     Raises:
-        ModelError: a node cannot be converted; the converter's reason is given.
+        ModelError: a node cannot be converted; the converter's reason is given. Or the installed
+            onnx does not know that opset.
     """
     if model.opset >= version:
         return False
     before = model.opset
+    if version > onnx.defs.onnx_opset_version():
+        needed = _ONNX_SINCE.get(version, "a later version")
+        raise ModelError(
+            f"opset {version} needs onnx {needed} or newer; this is {onnx.__version__}"
+        )
     envelope = onnx.ModelProto()
     envelope.CopyFrom(model.envelope)
     entries = [entry for entry in envelope.opset_import if entry.domain in STANDARD]

@@ -6,8 +6,8 @@ from collections.abc import Container, Mapping
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
+from onnxcompress.ir import elements
 from onnxcompress.ir.model import STANDARD, Constant, Model, Node, Tensor, Variable
 
 
@@ -72,7 +72,7 @@ def is_scalar(constant: Constant) -> bool:
 def tensor_attribute(node: Node, name: str) -> np.ndarray | None:
     """The tensor attribute `name` as an array, or None."""
     value = node.attrs.get(name)
-    return numpy_helper.to_array(value.t) if isinstance(value, onnx.AttributeProto) else None
+    return elements.to_array(value.t) if isinstance(value, onnx.AttributeProto) else None
 
 
 def rank(tensor: Tensor) -> int | None:

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from onnxcompress.errors import ModelError
+from onnxcompress.ir import elements
 from onnxcompress.ir.stored import SUB_BYTE_BITS, stored_bytes
 
 MAX_DENSE_BYTES = 1 << 31
@@ -55,8 +55,8 @@ class SparseArray:
         flat = np.ascontiguousarray(values).reshape(-1)
         places = np.flatnonzero(flat)
         proto = onnx.SparseTensorProto(
-            values=numpy_helper.from_array(flat[places]),
-            indices=numpy_helper.from_array(places.astype(np.int64)),
+            values=elements.from_array(flat[places]),
+            indices=elements.from_array(places.astype(np.int64)),
             dims=values.shape,
         )
         return cls(proto=proto, shape=values.shape, dtype=values.dtype)
@@ -66,8 +66,7 @@ class SparseArray:
         """Bytes that values and indices take in a file."""
         parts = self.proto.values, self.proto.indices
         return sum(
-            stored_bytes(tuple(part.dims), onnx.helper.tensor_dtype_to_np_dtype(part.data_type))
-            for part in parts
+            stored_bytes(tuple(part.dims), elements.dtype_of(part.data_type)) for part in parts
         )
 
     @property
@@ -106,7 +105,7 @@ class SparseArray:
             raise ValueError("an index lies outside")
 
     def _parts(self) -> tuple[np.ndarray, np.ndarray]:
-        return numpy_helper.to_array(self.proto.values), numpy_helper.to_array(self.proto.indices)
+        return elements.to_array(self.proto.values), elements.to_array(self.proto.indices)
 
 
 def why_not_sparse(shape: tuple[int, ...], dtype: np.dtype) -> str | None:
@@ -133,7 +132,7 @@ def read_sparse(proto: onnx.SparseTensorProto, shape: tuple[int, ...], name: str
             would take over 2 GiB when spread out.
     """
     refuse_external(proto)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(proto.values.data_type)
+    dtype = elements.dtype_of(proto.values.data_type)
     if dtype.kind == "O" or stored_bytes(shape, dtype) > MAX_DENSE_BYTES:
         raise ModelError(f"sparse tensor {name!r}: {why_not_sparse(shape, dtype)}")
     copy = onnx.SparseTensorProto()

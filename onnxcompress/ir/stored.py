@@ -11,9 +11,9 @@ from typing import IO, Protocol
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from onnxcompress.errors import ModelError
+from onnxcompress.ir import elements
 from onnxcompress.ir.external import Place
 
 SUB_BYTE_BITS = {
@@ -144,7 +144,7 @@ class PackedArray:
                 file.seek(self.place.offset)
                 raw = file.read(self.place.length)
             packed = onnx.TensorProto(data_type=self.onnx_type, dims=self.shape, raw_data=raw)
-            return numpy_helper.to_array(packed)
+            return elements.to_array(packed)
         except (OSError, ValueError) as fault:
             raise _changed(self.place) from fault
 

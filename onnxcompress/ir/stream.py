@@ -12,6 +12,7 @@ from typing import BinaryIO
 import onnx
 from google.protobuf.message import EncodeError, Message
 
+from onnxcompress.ir import elements
 from onnxcompress.ir.model import Constant, Model
 from onnxcompress.ir.to_proto import described, export_model, store_inside
 
@@ -37,7 +38,7 @@ def write_message(model: Model, file: BinaryIO, raw_chunks: RawChunks) -> None:
         if constant.nbytes < STREAMED_BYTES or constant.dtype.kind == "O":
             return store_inside(constant)
         streamed[constant.name] = constant
-        onnx_type = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
+        onnx_type = elements.type_of(constant.dtype)
         header = onnx.TensorProto(name=constant.name, dims=constant.shape, data_type=onnx_type)
         return described(header, constant)
 

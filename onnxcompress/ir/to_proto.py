@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
+from onnxcompress.ir import elements
 from onnxcompress.ir.model import Constant, Graph, Model, Node, Tensor, Variable
 from onnxcompress.ir.sparse import SparseArray
 
@@ -17,7 +17,7 @@ StoreTensor = Callable[[Constant], onnx.TensorProto]
 
 def store_inside(constant: Constant) -> onnx.TensorProto:
     """Puts the elements into the message itself."""
-    proto = numpy_helper.from_array(np.ascontiguousarray(constant.values), constant.name)
+    proto = elements.from_array(np.ascontiguousarray(constant.values), constant.name)
     proto.dims[:] = constant.shape  # ascontiguousarray makes scalars one-dimensional
     return described(proto, constant)
 
@@ -103,7 +103,7 @@ def _value_info(tensor: Tensor) -> onnx.ValueInfoProto:
         return info
     if tensor.dtype is None:
         return onnx.ValueInfoProto(name=tensor.name)
-    onnx_type = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype)
+    onnx_type = elements.type_of(tensor.dtype)
     return onnx.helper.make_tensor_value_info(tensor.name, onnx_type, tensor.shape)
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
+from onnxcompress.ir import elements
 from onnxcompress.quantization.granularity import PerChannel, reduce_max_abs, spread
 from onnxcompress.quantization.qparams import MIN_SCALE
 
 FLOAT16 = np.dtype(np.float16)
-BFLOAT16 = np.dtype(helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16))
-FLOAT8 = np.dtype(helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT8E4M3FN))
+BFLOAT16 = elements.dtype_of(TensorProto.BFLOAT16)
+FLOAT8 = elements.dtype_of(TensorProto.FLOAT8E4M3FN)
 
 _SCALED = {FLOAT8: np.float32(448)}
 """Types of so little range that each output channel needs a scale, with their largest value."""

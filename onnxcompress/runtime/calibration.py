@@ -15,6 +15,7 @@ import onnx
 
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.errors import DataError, OutputError
+from onnxcompress.ir import elements
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.model import Constant, Model, Variable
 from onnxcompress.ir.to_proto import export_model, store_inside
@@ -98,7 +99,7 @@ def fingerprint(model: Model) -> str:
         if constant.dtype.kind == "O":
             return store_inside(constant)
         digest.update(np.ascontiguousarray(constant.values).reshape(-1).view(np.uint8).data)
-        onnx_type = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
+        onnx_type = elements.type_of(constant.dtype)
         return onnx.TensorProto(name=constant.name, dims=constant.shape, data_type=onnx_type)
 
     proto = export_model(model, digested)

@@ -9,6 +9,7 @@ from onnxcompress.errors import OutputError, SessionError
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
 from onnxcompress.runtime.session import Session, SessionSettings
+from onnxcompress.runtime.too_old import require_runtime
 
 MESSAGE_BYTES = 4 << 20
 """Models with more weights than this go through a temporary file."""
@@ -21,9 +22,10 @@ def session_of(model: Model, settings: SessionSettings) -> Session:
     as a message, as bytes, as onnxruntime's message and as its tensors.
 
     Raises:
-        SessionError: onnxruntime refuses the model.
+        SessionError: onnxruntime refuses the model, or is too old for it.
         ModelError: it is larger than 2 GiB, and there is no disk space for a temporary file.
     """
+    require_runtime(model)
     if model.weight_bytes <= MESSAGE_BYTES:
         return Session(io.to_bytes(model), settings)
     # A mapped file cannot be deleted on Windows; its folder is left to the system then.

@@ -15,6 +15,7 @@ import onnx
 import onnxruntime as ort
 
 from onnxcompress.errors import SessionError
+from onnxcompress.ir import elements
 
 ONNXRUNTIME_VERSION: Final[str] = ort.__version__
 
@@ -169,7 +170,7 @@ class Session:
         kind = self._kinds.get(name, "")
         if kind not in _CARRIERS:
             return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
-        wanted = onnx.helper.tensor_dtype_to_np_dtype(_ELEMENTS[kind])
+        wanted = elements.dtype_of(_ELEMENTS[kind])
         if array.dtype != wanted:
             raise TypeError(f"input {name!r} is {array.dtype}, expected {wanted}")
         raw = np.ascontiguousarray(array).view(_CARRIERS[kind]).reshape(array.shape)
@@ -183,7 +184,7 @@ class Session:
         # OrtValue.numpy() knows few of these; widening is exact, following a pointer a hazard.
         widener = _widener(_ELEMENTS[kind], len(value.shape()))
         widened: np.ndarray = widener.run_with_ort_values(["y"], {"x": value})[0].numpy()
-        return widened.astype(onnx.helper.tensor_dtype_to_np_dtype(_ELEMENTS[kind]))
+        return widened.astype(elements.dtype_of(_ELEMENTS[kind]))
 
 
 @cache
@@ -240,7 +241,7 @@ def _signature(value: Any) -> TensorSignature:
     element = _ELEMENTS.get(_element_name(value.type))
     dtype = np.dtype(object)
     if element is not None:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
+        dtype = elements.dtype_of(element)
     return TensorSignature(name=value.name, dtype=dtype, shape=tuple(value.shape or ()))
 
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from onnx import numpy_helper
 
 from onnxcompress.data.loading import dataset_of
-from onnxcompress.ir import io
+from onnxcompress.ir import elements, io
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.model import Constant, Model
 from onnxcompress.pass_base import Pass, PassReport
@@ -31,7 +30,7 @@ def model_of(text: str, **weights: Array) -> Model:
     """ONNX text as a model, with stored tensors that are too large to write down."""
     message = proto(text)
     message.graph.initializer.extend(
-        numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()
+        elements.from_array(np.asarray(array), name) for name, array in weights.items()
     )
     return import_model(message)
 

@@ -12,12 +12,13 @@ import torch
 
 from onnxcompress.distillation.call import Call, Table
 from onnxcompress.errors import ModelError
+from onnxcompress.ir import elements
 
 _SUB_BYTE = {
-    onnx.TensorProto.INT4,
-    onnx.TensorProto.UINT4,
-    onnx.TensorProto.INT2,
-    onnx.TensorProto.UINT2,
+    elements.INT4,
+    elements.UINT4,
+    elements.INT2,
+    elements.UINT2,
 }
 _SUB_BYTE_ARRAYS = {
     np.dtype(each) for each in (ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2)

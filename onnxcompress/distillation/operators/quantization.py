@@ -21,6 +21,7 @@ import torch
 from onnxcompress.distillation.call import Call, Table
 from onnxcompress.distillation.operators.convolution import convolve
 from onnxcompress.distillation.values import torch_type
+from onnxcompress.ir import elements
 from onnxcompress.quantization.qparams import SIGNED, UNSIGNED, integer_limits
 
 _INTEGERS = {*SIGNED.values(), *UNSIGNED.values()}
@@ -192,7 +193,7 @@ def _target(call: Call, zero_point: torch.Tensor | None, position: int) -> np.dt
             raise call.unsupported("a float zero point whose ONNX type the file does not say")
         return np.dtype(str(zero_point.dtype).removeprefix("torch."))
     named = call.integer("output_dtype", 0) or onnx.TensorProto.UINT8
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(named))
+    return elements.dtype_of(named)
 
 
 def _quantize_linear(
@@ -217,7 +218,7 @@ def _quantize_linear(
 
 
 def _carrier(target: np.dtype) -> torch.dtype:
-    return torch_type(onnx.helper.np_dtype_to_tensor_dtype(target))
+    return torch_type(elements.type_of(target))
 
 
 def _dequantize_linear(
