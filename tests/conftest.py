@@ -20,9 +20,10 @@ SUBJECTS = default_cache(os.environ)
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Campaigns are slow too, so that `-m "not slow"` leaves out both."""
+    """Marks slow what runs real or exported models, and campaigns: one marker tells all."""
     for item in items:
-        if item.get_closest_marker("campaign"):
+        models = {"exports", "subject", "tiny_decoder"} & set(getattr(item, "fixturenames", ()))
+        if models or item.get_closest_marker("campaign"):
             item.add_marker("slow")
 
 

@@ -50,6 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", blocks("python"))
 def test_python(text: str, folder: Path) -> None:
     (folder / "snippet.py").write_text(text)
@@ -58,6 +59,7 @@ def test_python(text: str, folder: Path) -> None:
         assert (folder / "small.onnx").stat().st_size > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("text", blocks("sh"))
 def test_commands(text: str) -> None:
@@ -87,6 +89,7 @@ def compressed(folder: Path, recipe: str) -> list[str]:
     return [each["name"] for each in tried["passes"] if each["changes"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", blocks("toml", "image"))
 def test_recipe_for_images_runs_as_it_stands(text: str, folder: Path) -> None:
     changed = compressed(folder, text)
@@ -95,6 +98,7 @@ def test_recipe_for_images_runs_as_it_stands(text: str, folder: Path) -> None:
     assert after.stat().st_size < 0.3 * before.stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", blocks("toml", "text"))
 def test_recipe_for_texts_runs_as_it_stands(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -24,6 +24,8 @@ from onnxcompress.report.schema import ModelReport
 from onnxcompress.search import judge
 from tests.conftest import SUBJECTS
 
+pytestmark = pytest.mark.slow
+
 
 def _report(name: str, size: int, drop: float, speedup: float) -> ModelReport:
     return ModelReport(

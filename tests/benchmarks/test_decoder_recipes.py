@@ -8,6 +8,8 @@ from benchmarks.decoder_recipes import RECIPES, SUBJECT
 from onnxcompress.ir import io
 from onnxcompress.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_recipes_parse(name: str) -> None:

@@ -88,6 +88,7 @@ def test_the_picture_has_a_panel_for_each_subject_and_does_not_change(tmp_path: 
     assert "8-bit static" in text
 
 
+@pytest.mark.slow
 def test_a_recipe_is_run_on_the_cleaned_model(tmp_path: Path) -> None:
     folder, output, cleaned = fetched("resnet20"), tmp_path / "out.onnx", tmp_path / "clean.onnx"
     source, calibration = folder / "model.onnx", folder / "calibration.npz"

@@ -16,6 +16,8 @@ from benchmarks.subjects.errors import SubjectError
 from benchmarks.subjects.evaluate import PERPLEXITY
 from benchmarks.subjects.subject import Samples
 
+pytestmark = pytest.mark.slow
+
 TOKENS = ["<|end|>", "H", "i", "1", "2", "Ġ", "Hi", "Ġ1", "12"]
 MERGES = ["H i", "Ġ 1", "1 2"]
 CONTROL, NORMAL = 3, 1

@@ -14,6 +14,8 @@ from onnxcompress.measure.memory_probe import peak_resident_bytes
 from onnxcompress.runtime import check
 from tests.conftest import SUBJECTS
 
+pytestmark = pytest.mark.slow
+
 SHARE_OF_WEIGHTS = 0.3
 """What the passes may take beyond the interpreter, of the bytes of the float weights."""
 

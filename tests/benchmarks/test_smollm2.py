@@ -8,6 +8,8 @@ from benchmarks.decoding import Decoder
 from onnxcompress.runtime.session import Session, SessionSettings
 from tests.conftest import SUBJECTS
 
+pytestmark = pytest.mark.slow
+
 FOLDER = SUBJECTS / "smollm2"
 
 

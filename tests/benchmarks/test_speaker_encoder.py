@@ -15,6 +15,8 @@ from benchmarks.subjects.errors import MissingFileError, SubjectError
 from benchmarks.subjects.speaker_encoder import windows
 from benchmarks.subjects.verification import equal_error_rate, verification_accuracy
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = DebianPackage(name="a-voice", version="1.0-1", sha256="0" * 64)
 
 

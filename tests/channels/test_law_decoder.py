@@ -56,6 +56,7 @@ def test_stripping_changes_no_output(tiny_decoder: Path, mask: Mask) -> None:
         assert outcome.after < 0.9 * outcome.before, outcome
 
 
+@pytest.mark.campaign
 def test_stripping_smollm2_changes_no_output() -> None:
     folder = SUBJECTS / "smollm2"
     if not (folder / "model.onnx").is_file():

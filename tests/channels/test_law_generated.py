@@ -10,6 +10,8 @@ from .law import Mask, loose_slices, try_law, whole_units
 from .layers import HEADS, LAYERS
 from .networks import Network, networks
 
+pytestmark = pytest.mark.slow
+
 
 def _assert_holds(network: Network, *, mask: Mask = whole_units, seed: int = 0) -> None:
     model = import_model(network.proto())

@@ -13,6 +13,8 @@ from tests.conftest import SUBJECTS
 
 from .law import try_law
 
+pytestmark = pytest.mark.slow
+
 NAMES = (
     "digits",
     "efficientnet-lite0",

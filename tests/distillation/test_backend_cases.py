@@ -25,6 +25,8 @@ from onnxcompress.errors import ModelError
 from onnxcompress.ir.from_proto import import_model
 from tests import helpers
 
+pytestmark = pytest.mark.slow
+
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
 
 PASSED = {"plain": 914, "expanded": 416}

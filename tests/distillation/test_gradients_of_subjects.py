@@ -15,6 +15,8 @@ from onnxcompress.runtime.session import Session
 from tests.conftest import SUBJECTS
 from tests.distillation.test_subjects import feeds
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Case:

@@ -13,6 +13,8 @@ from onnxcompress.ir import io
 from onnxcompress.runtime.session import Session, SessionSettings
 from tests.conftest import SUBJECTS
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Case:

@@ -41,6 +41,8 @@ from tests.distillation.models import (
 from tests.helpers import outputs
 from tests.passes.support import model_of, normal, opset, stored
 
+pytestmark = pytest.mark.slow
+
 SHORT = Schedule(epochs=20, batch_size=8, learning_rate=1e-2, held_out=0.2)
 
 

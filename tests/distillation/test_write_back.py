@@ -21,6 +21,8 @@ from onnxcompress.runtime.session import Session
 from tests.conftest import SUBJECTS
 from tests.passes.support import model_of, opset
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = {
     "digits": 10,
     "efficientnet-lite0": 100,

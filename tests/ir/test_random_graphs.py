@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -13,6 +14,8 @@ from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.sort import sort
 from onnxcompress.ir.verify import verify
 from tests.helpers import assert_same_outputs, exported, outputs
+
+pytestmark = pytest.mark.slow
 
 UNARY = ["Neg", "Abs", "Relu", "Sigmoid", "Identity", "Tanh"]
 BINARY = ["Add", "Sub", "Mul", "Max", "Min"]

@@ -22,6 +22,8 @@ from tests.distillation.models import FEATURES, perceptron, samples
 from tests.helpers import ops, outputs
 from tests.passes.support import model_of, normal, opset, stored, stored_input
 
+pytestmark = pytest.mark.slow
+
 
 def taught(**options: object) -> Distill:
     defaults = Distill(

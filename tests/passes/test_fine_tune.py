@@ -35,6 +35,8 @@ from tests.distillation.models import forward, moved, perceptron, samples
 from tests.helpers import outputs
 from tests.passes.support import normal, reasons, stored, stored_input
 
+pytestmark = pytest.mark.slow
+
 MSE = OutputLoss.MSE
 
 

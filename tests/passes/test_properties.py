@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,8 @@ from onnxcompress.target import Target
 from tests.helpers import outputs
 
 from .support import Array, model_of, normal, sqnr
+
+pytestmark = pytest.mark.slow
 
 CLEAN = (
     FoldConstants(),

@@ -21,6 +21,8 @@ from tests.helpers import ops, reload, run
 
 from .support import Array, apply, model_of, normal, opset, reasons, stored
 
+pytestmark = pytest.mark.slow
+
 ROWS = {"x": normal(200, 6, seed=9)}
 W = normal(6, 32) / 6
 V = normal(32, 6, seed=1)
