@@ -57,6 +57,7 @@ def test_bursts_last_long_enough_and_ratios_are_paired() -> None:
     assert gc.isenabled()
 
 
+@pytest.mark.slow
 def test_the_order_changes_from_round_to_round() -> None:
     def order(seed: int) -> str:
         clock = Clock()

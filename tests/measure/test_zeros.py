@@ -52,6 +52,7 @@ def test_a_note_says_what_zeros_are_worth() -> None:
     assert zero_notes(model_of("g (float[2] x) => (float[2] y) { y = Relu(x) }")) == ()
 
 
+@pytest.mark.slow
 def test_the_reports_carry_the_note(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     io.save(half_zero(), path)

@@ -148,6 +148,7 @@ def test_a_second_run_changes_nothing() -> None:
     assert stored(model).keys() == before.keys()
 
 
+@pytest.mark.slow
 def test_in_rounds_each_brings_back_its_share(tmp_path: Path) -> None:
     source, data, result = tmp_path / "m.onnx", tmp_path / "x.npz", tmp_path / "small.onnx"
     io.save(_model(), source)

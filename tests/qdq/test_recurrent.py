@@ -237,6 +237,7 @@ def _embeddings(model: Path | bytes, mels: Array) -> Array:
     return np.concatenate([session.run({"mels": part})["embedding"] for part in np.split(mels, 8)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pass_", [QuantizeWeights(), QuantizeDynamic()])
 def test_speaker_encoder_keeps_its_error_rate(pass_: QuantizeWeights | QuantizeDynamic) -> None:
     folder = default_cache(os.environ) / "speaker-encoder"
