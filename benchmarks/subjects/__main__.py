@@ -17,9 +17,7 @@ from benchmarks.subjects.table import OWN_DATA, SUBJECTS
 from benchmarks.subjects.verdicts.table import VERDICTS
 
 _ROOT = Path(__file__).resolve().parents[2]
-_ALL: Mapping[str, Subject | Unlabelled] = MappingProxyType(
-    {**SUBJECTS, **VERDICTS, **OWN_DATA}
-)
+_ALL: Mapping[str, Subject | Unlabelled] = MappingProxyType({**SUBJECTS, **VERDICTS, **OWN_DATA})
 
 
 def default_cache(environment: Mapping[str, str]) -> Path:

@@ -41,7 +41,13 @@ def test_bounds() -> None:
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(999, "999 B"), (1000, "1 kB"), (123_456, "123 kB"), (4_560_000, "4.56 MB"), (3e12, "3e+03 GB")],
+    [
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (123_456, "123 kB"),
+        (4_560_000, "4.56 MB"),
+        (3e12, "3e+03 GB"),
+    ],
 )
 def test_sizes(size: float, text: str) -> None:
     assert size_text(size) == text
