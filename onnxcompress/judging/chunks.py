@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxcompress.data.memory import available_bytes
 from onnxcompress.errors import DataError
+from onnxcompress.measure.objects import rows_of
 from onnxcompress.measure.predictions import BatchOutput, Output, Runnable, batch_outputs
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def look(
     for name, outputs in seen.items():
         parts = [_chunk(output, batch_first[name]) for output in outputs]
         alike = len({(part.shape[1:], part.dtype) for part in parts}) == 1
-        looked[name] = np.concatenate(parts) if alike else [each for part in parts for each in part]
+        looked[name] = (
+            np.concatenate(parts) if alike else [row for part in parts for row in rows_of(part)]
+        )
     return looked, batch_first, samples
 
 

@@ -65,6 +65,7 @@ class Evaluation:
         model: the reference's graph, from which operators are told.
         judged: outputs to restrict to, or to judge otherwise.
         states: whether to judge what goes back in as well.
+        metric_must_apply: whether a metric that applies to no output is an error.
         questions: those of another evaluation of the same reference, instead of all that.
         confidence: of the intervals.
         seed: of the resampling.
@@ -85,6 +86,7 @@ class Evaluation:
         model: Model | None = None,
         judged: Sequence[Judged] = (),
         states: bool = True,
+        metric_must_apply: bool = True,
         questions: Sequence[Question] | None = None,
         confidence: float = 0.95,
         seed: int = 0,
@@ -110,6 +112,7 @@ class Evaluation:
                 reads_text=all(not is_float(each.dtype) for each in reference.inputs),
                 metric=metric,
                 judged=judged,
+                metric_must_apply=metric_must_apply,
             )
         self.questions = tuple(
             each for each in questions if states or each.kind is not OutputKind.STATE

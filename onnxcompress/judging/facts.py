@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,14 +65,23 @@ class OutputFacts:
         first = self.looked[0] if isinstance(self.looked, list) else self.looked
         if first.dtype != object:
             return kind_of(first.dtype)
-        item = first.ravel()[0] if first.size else ""
-        return Kind.TEXT if isinstance(item, str | bytes) else Kind.OTHER
+        are_texts = all(isinstance(item, str | bytes) for item in self._objects)
+        return Kind.TEXT if are_texts else Kind.OTHER
 
     @property
     def has_maps(self) -> bool:
-        """Whether each sample is a dictionary, as ZipMap makes them."""
-        first = self.looked[0] if isinstance(self.looked, list) else self.looked
-        return first.dtype == object and bool(first.size) and isinstance(first.ravel()[0], dict)
+        """Whether each sample is a dictionary from keys to numbers, as ZipMap makes them."""
+        return bool(self._objects) and all(
+            isinstance(item, dict)
+            and all(isinstance(value, int | float | np.number) for value in item.values())
+            for item in self._objects
+        )
+
+    @cached_property
+    def _objects(self) -> list[Any]:
+        """What is no number: texts, maps, or nothing where an optional is empty."""
+        arrays = self.looked if isinstance(self.looked, list) else [self.looked]
+        return [item for array in arrays if array.dtype == object for item in array.flat]
 
     @property
     def varies_in_shape(self) -> bool:
@@ -82,8 +91,7 @@ class OutputFacts:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """Of one sample; of the first where they differ."""
-        first = self.looked[0]
-        return first.shape if isinstance(first, np.ndarray) else ()  # a text or a map
+        return self.looked[0].shape if isinstance(self.looked, list) else self.looked.shape[1:]
 
     @cached_property
     def values(self) -> NDArray[np.float64]:

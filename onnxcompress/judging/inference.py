@@ -193,6 +193,11 @@ _RULES: Final[tuple[_Rule, ...]] = (
     _Rule(OutputKind.MAPS, "each sample is a map from keys to values", lambda c: c.facts.has_maps),
     _Rule(OutputKind.STRINGS, "it is text", lambda c: c.facts.dtype_kind is Kind.TEXT),
     _Rule(
+        OutputKind.OTHER,
+        "it is neither numbers nor text",
+        lambda c: c.facts.dtype_kind is Kind.OTHER,
+    ),
+    _Rule(
         OutputKind.INTEGERS,
         "its elements are whole numbers or truth values",
         lambda c: c.facts.dtype_kind in (Kind.INTEGER, Kind.BOOL),

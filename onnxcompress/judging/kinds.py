@@ -24,6 +24,7 @@ class OutputKind(Enum):
     INTEGERS = "integers"
     STRINGS = "strings"
     MAPS = "maps"
+    OTHER = "other"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ KINDS: Final[Mapping[OutputKind, KindRow]] = MappingProxyType(
         ),
         OutputKind.STRINGS: KindRow(title="text", metric="equal", with_labels="equal"),
         OutputKind.MAPS: KindRow(title="a value for each key", metric="r2"),
+        OutputKind.OTHER: KindRow(title="neither numbers nor text", metric="equal"),
     }
 )
 """The default metric of each kind."""

@@ -137,6 +137,7 @@ def ask(
     reads_text: bool,
     metric: Metric | None = None,
     judged: Sequence[Judged] = (),
+    metric_must_apply: bool = True,
 ) -> tuple[Question, ...]:
     """Decides how every output is judged.
 
@@ -147,6 +148,7 @@ def ask(
         reads_text: whether all the model's inputs are whole numbers.
         metric: instead of the default ones, where it can be applied.
         judged: outputs to restrict to, with kinds and metrics of their own.
+        metric_must_apply: whether a metric that applies to no output is an error.
 
     Raises:
         DataError: no output is of that name, or an output cannot be read as the metric needs it.
@@ -162,7 +164,7 @@ def ask(
     asker = _Asker(facts, labels, looked, reads_text)
     questions = list(asker.questions(asked))
     if metric is not None:
-        questions = _by_metric(questions, metric, asker, asked)
+        questions = _by_metric(questions, metric, asker, asked, must_apply=metric_must_apply)
     return tuple(questions)
 
 
@@ -333,7 +335,7 @@ def labels_fit(kind: OutputKind, facts: OutputFacts, labels: np.ndarray) -> bool
         return kind_of(labels.dtype) is Kind.TEXT
     if kind is OutputKind.INTEGERS:
         return whole and int(np.prod(wanted)) == int(np.prod(shape))
-    if kind in (OutputKind.STATE, OutputKind.MAPS, OutputKind.EMBEDDING):
+    if kind in (OutputKind.STATE, OutputKind.MAPS, OutputKind.OTHER, OutputKind.EMBEDDING):
         return False
     is_number = whole or kind_of(labels.dtype) is Kind.FLOAT
     return is_number and int(np.prod(wanted)) == int(np.prod(shape))
@@ -368,9 +370,9 @@ def reading_of(
             return Decoded(blank=blank or 0)
         if not numbers:
             return Values(keeps_shape=False)
-    if form is Form.ROWS and facts.dtype_kind is not Kind.OTHER:
+    if form is Form.ROWS:
         return Values(keeps_shape=False) if facts.batch_first else Rows()
-    if form is Form.VALUES and facts.dtype_kind is not Kind.OTHER:
+    if form is Form.VALUES and facts.dtype_kind not in (Kind.TEXT, Kind.OTHER):
         return Values(class_axis=axis)
     raise DataError(
         f"output {facts.name!r} ({KINDS[kind].title}) cannot be judged by a metric of "
@@ -413,12 +415,17 @@ def _with_scores(question: Question, facts: OutputFacts) -> Question:
 
 
 def _by_metric(
-    questions: Sequence[Question], metric: Metric, asker: _Asker, asked: Mapping[str, Judged]
+    questions: Sequence[Question],
+    metric: Metric,
+    asker: _Asker,
+    asked: Mapping[str, Judged],
+    *,
+    must_apply: bool,
 ) -> list[Question]:
     """The questions with a metric of the user's choice where it applies.
 
     Raises:
-        DataError: it applies nowhere.
+        DataError: it applies nowhere and must.
     """
     by_name = {each.name: each for each in asker.facts}
     wanted = _asked_by(metric, questions, by_name, asker.labels)
@@ -433,7 +440,7 @@ def _by_metric(
             except DataError as refusal:
                 fault = refusal
         found.append(each)
-    if not is_applied:
+    if must_apply and not is_applied:
         raise fault
     return found
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from onnxcompress.measure.objects import rows_of
 from onnxcompress.measure.predictions import Output
 
 Chunks = Mapping[str, np.ndarray]
@@ -57,7 +58,7 @@ class Rows:
     def read(self, chunks: Chunks, outputs: Sequence[str]) -> list[np.ndarray]:
         """One array of rows for each sample."""
         (name,) = outputs
-        return list(chunks[name])
+        return rows_of(chunks[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,4 +175,6 @@ def joined(parts: Sequence[Output | list[Any]]) -> Output | list[Any]:
         arrays = [part for part in parts if isinstance(part, np.ndarray)]
         if len({(array.shape[1:], array.dtype) for array in arrays}) == 1:
             return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    return [item for part in parts for item in part]
+    return [
+        item for part in parts for item in (rows_of(part) if isinstance(part, np.ndarray) else part)
+    ]

@@ -152,8 +152,9 @@ def _most_common(answers: Any) -> Any:
 
 def _key(answer: Any) -> Any:
     if isinstance(answer, np.ndarray):
-        return (answer.shape, tuple(answer.ravel().tolist()))
-    return answer
+        values = tuple(answer.ravel().tolist())
+        return (answer.shape, repr(values) if answer.dtype == object else values)
+    return repr(answer) if isinstance(answer, dict) else answer
 
 
 def _is_tallied(answers: Any) -> bool:

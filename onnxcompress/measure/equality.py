@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from onnxcompress.measure.arrays import check_counts
+from onnxcompress.measure.objects import same_value
 from onnxcompress.measure.rates import lost, mean
 from onnxcompress.measure.tally import RowTally
 
@@ -39,4 +40,7 @@ def _share(output: np.ndarray, target: np.ndarray) -> float:
         return 0.0
     if not output.size:
         return 1.0
+    if output.dtype == object and target.dtype == object:
+        same = [same_value(*pair) for pair in zip(output.flat, target.flat, strict=True)]
+        return float(np.mean(same))
     return float(np.mean(output == target))

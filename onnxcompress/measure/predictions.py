@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxcompress.data.memory import available_bytes
 from onnxcompress.errors import DataError
+from onnxcompress.measure.objects import in_one_array, is_sequence, rows_of
 from onnxcompress.progress import Advance
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class BatchOutput:
     """One output for one batch.
 
     Attributes:
-        array: without what was only padding.
+        array: without what was only padding; the tensors of a sequence side by side.
         is_cut: whether its first axis is samples.
     """
 
@@ -105,7 +106,11 @@ class BatchOutput:
     def of(array: np.ndarray, batch: Batch) -> BatchOutput:
         """Cuts the padding off where the first axis is as long as the batch that was fed."""
         fed = next((len(feed) for feed in batch.feeds.values() if feed.ndim), 1)
-        if batch.whole or not array.ndim or len(array) != fed:
+        if is_sequence(array):
+            array, by_sample = in_one_array(array, fed)
+        else:
+            by_sample = bool(array.ndim) and len(array) == fed
+        if batch.whole or not by_sample:
             return BatchOutput(array, False)
         # A copy lets go of what padding there was.
         return BatchOutput(array if batch.count == fed else array[: batch.count].copy(), True)
@@ -141,6 +146,6 @@ def _joined(chunks: Sequence[BatchOutput]) -> Output:
     if not all(chunk.is_cut for chunk in chunks):
         return arrays
     alike = len({(array.shape[1:], array.dtype) for array in arrays}) == 1
-    if alike and arrays[0].dtype != object:
+    if alike:
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    return [row for array in arrays for row in array]
+    return [row for array in arrays for row in rows_of(array)]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from onnxcompress.data.casting import Kind, is_float, kind_of
 from onnxcompress.errors import DataError
+from onnxcompress.measure.objects import holds_nan
 from onnxcompress.measure.predictions import Output
 from onnxcompress.measure.tally import ConfusionTally, RowTally
 
@@ -168,8 +169,7 @@ def mean_answer(answers: Output) -> NDArray[np.float64]:
 
 def has_nan(output: Output) -> bool:
     """Whether a float output holds NaN."""
-    arrays = output if isinstance(output, list) else [output]
-    return any(is_float(array.dtype) and bool(np.isnan(array).any()) for array in arrays)
+    return holds_nan(output)
 
 
 def same_infinities(output: Output, reference: Output) -> bool:

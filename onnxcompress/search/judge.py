@@ -81,6 +81,7 @@ class Judge:
             METRICS["sqnr"] if made_up else metric,
             model=io.load(baseline),
             judged=judged,
+            metric_must_apply=not made_up,
             questions=like.questions if like is not None else None,
             confidence=confidence,
             seed=seed,
