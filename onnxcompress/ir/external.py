@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +20,17 @@ class Place:
     length: int
 
 
-def locate(tensor: onnx.TensorProto, folder: Path, expected: int) -> Place:
+def locate(tensor: onnx.TensorProto, model: Path, expected: int) -> Place:
     """Finds a tensor's bytes, refusing to leave the model's folder.
 
     Args:
         tensor: a TensorProto with `data_location` EXTERNAL.
-        folder: the folder of the model file.
+        model: the model file, perhaps a link.
         expected: bytes that the tensor's type and shape ask for.
 
     Raises:
-        ModelError: the location is missing, leaves `folder` (also by a symbolic link), or the file
-            does not hold `expected` bytes there.
+        ModelError: the location is missing, leaves the model's folder (also by a symbolic link, but
+            see `may_hold`), or the file does not hold `expected` bytes there.
     """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     where = f"external data of tensor {tensor.name!r}"
@@ -38,8 +39,8 @@ def locate(tensor: onnx.TensorProto, folder: Path, expected: int) -> Place:
         raise ModelError(f"{where}: no location is given")
     if "\0" in location:
         raise ModelError(f"{where}: {location!r} is no file name")
-    path = (folder / location).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    path = (model.parent / location).resolve()
+    if not may_hold(model, location, path):
         raise ModelError(f"{where}: {location!r} leaves the model's folder, which is refused")
     if not path.is_file():
         raise ModelError(f"{where}: file {location!r} is missing beside the model")
@@ -56,3 +57,26 @@ def locate(tensor: onnx.TensorProto, folder: Path, expected: int) -> Place:
             f"({path.stat().st_size} bytes); the file is cut short"
         )
     return Place(path=path, offset=offset, length=length)
+
+
+def may_hold(model: Path, location: str, path: Path) -> bool:
+    """Whether data may be read from `path`, where `location` leads from the model's folder.
+
+    They may lie below that folder. A name that does not leave it may also be a link to below the
+    folder of the file that the model itself is a link to, or to the blobs of the Hugging Face cache
+    repository that the link stands in: `snapshots/REVISION/model.onnx_data` -> `blobs/HASH`.
+    """
+    if path.is_relative_to(model.parent.resolve()):
+        return True
+    folder = Path(os.path.abspath(model.parent))  # noqa: PTH100 - resolving would follow links
+    named = Path(os.path.normpath(folder / location))
+    if not named.is_relative_to(folder):
+        return False
+    if path.is_relative_to(model.resolve().parent):
+        return True
+    snapshots = next((each for each in folder.parents if each.name == "snapshots"), None)
+    return (
+        snapshots is not None
+        and named.is_symlink()
+        and path.parent == (snapshots.parent / "blobs").resolve()
+    )

@@ -54,7 +54,7 @@ def import_model(proto: onnx.ModelProto, path: Path | None = None) -> Model:
     Raises:
         ModelError: a tensor's stored bytes do not fit its type and shape, or lie elsewhere.
     """
-    importer = _Importer(path.parent if path else None, proto.ir_version)
+    importer = _Importer(path, proto.ir_version)
     graph = importer.graph(proto.graph, {})
     for function in proto.functions:
         for attr in (attr for node in function.node for attr in node.attribute):
@@ -66,8 +66,8 @@ def import_model(proto: onnx.ModelProto, path: Path | None = None) -> Model:
 
 
 class _Importer:
-    def __init__(self, folder: Path | None, ir_version: int):
-        self.folder = folder
+    def __init__(self, path: Path | None, ir_version: int):
+        self.path = path
         self.files: set[Path] = set()
         self.ir_version = ir_version
 
@@ -215,14 +215,14 @@ class _Importer:
     def _external(
         self, proto: onnx.TensorProto, dtype: np.dtype, shape: tuple[int, ...]
     ) -> StoredArray | np.ndarray:
-        if self.folder is None:
+        if self.path is None:
             raise ModelError(
                 f"tensor {proto.name!r} lies in an external file, but the model has no path; "
                 "load it with onnxcompress.load(path)"
             )
         if dtype.kind == "O":
             raise ModelError(f"tensor {proto.name!r}: strings cannot lie in an external file")
-        place = locate(proto, self.folder, stored_bytes(shape, dtype))
+        place = locate(proto, self.path, stored_bytes(shape, dtype))
         self.files.add(place.path)
         if place.length == 0:
             return np.empty(shape, dtype)

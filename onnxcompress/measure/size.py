@@ -18,6 +18,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 
 from onnxcompress.errors import ModelError, SessionError
+from onnxcompress.ir.external import may_hold
 from onnxcompress.runtime.session import Session, SessionSettings
 
 _PROBE: Final = "onnxcompress.measure.memory_probe"
@@ -67,7 +68,6 @@ def file_bytes(path: Path) -> int:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as fault:
         raise ModelError(f"{path}: cannot be read as an ONNX model ({fault})") from fault
-    folder = path.resolve().parent
     files = {path.resolve()}
     for location in {
         entry.value
@@ -76,8 +76,8 @@ def file_bytes(path: Path) -> int:
         for entry in tensor.external_data
         if entry.key == "location"
     }:
-        file = (folder / location).resolve()
-        if not file.is_relative_to(folder):
+        file = (path.parent / location).resolve()
+        if not may_hold(path, location, file):
             raise ModelError(f"{path}: external data {location!r} lie outside the model's folder")
         if not file.is_file():
             raise ModelError(f"{path}: external data file {location!r} is missing beside it")

@@ -13,6 +13,7 @@ from onnxcompress.ir import io
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.model import Constant, Model
 from onnxcompress.ir.stored import MappedArray, PackedArray
+from onnxcompress.measure.size import file_bytes
 from onnxcompress.runtime.session import Session
 from tests.helpers import proto, run, tensor
 
@@ -257,3 +258,74 @@ def test_data_that_vanish_after_loading(tmp_path: Path, onnx_type: int, keep: in
     with pytest.raises(ModelError, match="removed or cut short after"):
         io.save(model, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
+
+
+def _hub(root: Path, *, real_model: bool = False) -> Path:
+    """A model as the Hugging Face cache lays it: links into `blobs/`, below a revision."""
+    folder, blobs = root / "snapshots" / "abc" / "onnx", root / "blobs"
+    folder.mkdir(parents=True)
+    blobs.mkdir()
+    onnx.save(
+        _message(),
+        folder / "model.onnx",
+        save_as_external_data=True,
+        location="model.onnx_data",
+        size_threshold=100,
+    )
+    for name in ["model.onnx_data"] if real_model else ["model.onnx", "model.onnx_data"]:
+        (folder / name).rename(blobs / f"blob-{name[-4:]}")
+        (folder / name).symlink_to(Path("../../../blobs", f"blob-{name[-4:]}"))
+    return folder / "model.onnx"
+
+
+@pytest.mark.parametrize("real_model", [False, True])
+def test_links_of_the_hugging_face_cache_are_followed(tmp_path: Path, real_model: bool) -> None:
+    path = _hub(tmp_path / "models--a--b", real_model=real_model)
+    model = io.load(path)
+    np.testing.assert_array_equal(_weight(model).values, WEIGHTS)
+    blobs = (tmp_path / "models--a--b" / "blobs").resolve()
+    assert blobs / "blob-data" in model.files
+    with pytest.raises(OutputError, match="is a file of the input model"):
+        io.save(model, blobs / "blob-data")
+    assert (
+        file_bytes(path) == path.stat().st_size + (path.parent / "model.onnx_data").stat().st_size
+    )
+    io.save(model, tmp_path / "out.onnx")
+    expected = X @ WEIGHTS + WEIGHTS[0]
+    found = Session(tmp_path / "out.onnx").run({"x": X})["y"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("real_model", [False, True])
+def test_a_cache_link_to_another_repository_is_refused(tmp_path: Path, real_model: bool) -> None:
+    path = _hub(tmp_path / "models--a--b", real_model=real_model)
+    elsewhere = tmp_path / "models--c--d" / "blobs" / "blob-data"
+    elsewhere.parent.mkdir(parents=True)
+    (path.parent / "model.onnx_data").resolve().rename(elsewhere)
+    (path.parent / "model.onnx_data").unlink()
+    (path.parent / "model.onnx_data").symlink_to(elsewhere)
+    with pytest.raises(ModelError, match="leaves the model's folder"):
+        io.load(path)
+
+
+def test_a_name_that_climbs_to_the_blobs_is_refused(tmp_path: Path) -> None:
+    path = _hub(tmp_path)
+    blob = path.resolve()
+    message = onnx.load(path, load_external_data=False)
+    for each in message.graph.initializer[0].external_data:
+        if each.key == "location":
+            each.value = "../../../blobs/blob-data"
+    blob.write_bytes(message.SerializeToString())
+    with pytest.raises(ModelError, match="leaves the model's folder"):
+        io.load(path)
+
+
+def test_a_link_outside_a_cache_is_refused(tmp_path: Path) -> None:
+    path = _written(tmp_path)
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "m").mkdir()
+    (tmp_path / "w.bin").rename(tmp_path / "blobs" / "w.bin")
+    moved = path.rename(tmp_path / "m" / "model.onnx")
+    (tmp_path / "m" / "w.bin").symlink_to(tmp_path / "blobs" / "w.bin")
+    with pytest.raises(ModelError, match="leaves the model's folder"):
+        io.load(moved)
