@@ -41,7 +41,7 @@ def inspect_model(
     shapes = shapes or {}
     given_symbols(shapes, session.inputs)
     context = RuntimeContext(shapes=shapes)
-    notes: list[str] = []
+    notes = list(loaded.notes)
     times: tuple[OpTime, ...] = ()
     types = context.types(loaded)
     if not types:

@@ -15,7 +15,7 @@ def clone(model: Model) -> Model:
     """
     envelope = onnx.ModelProto()
     envelope.CopyFrom(model.envelope)
-    return Model(_clone_graph(model.graph, {}), envelope, model.path, model.files)
+    return Model(_clone_graph(model.graph, {}), envelope, model.path, model.files, model.notes)
 
 
 def _clone_graph(graph: Graph, tensors: dict[Tensor, Tensor]) -> Graph:

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from onnxcompress.errors import ModelError
 from onnxcompress.ir import elements
 from onnxcompress.ir.external import locate
+from onnxcompress.ir.inline import inline_functions
 from onnxcompress.ir.model import (
     STANDARD,
     Constant,
@@ -48,19 +49,20 @@ def import_model(proto: onnx.ModelProto, path: Path | None = None) -> Model:
     """Builds a `Model` and empties `proto` on the way, so that no weight is held twice for long.
 
     Args:
-        proto: the message; its graph is consumed.
+        proto: the message; its graph is consumed, the functions it defines are inlined.
         path: the file it came from; external data is looked for beside it and nowhere else.
 
     Raises:
         ModelError: a tensor's stored bytes do not fit its type and shape, or lie elsewhere.
     """
+    notes = inline_functions(proto)
     importer = _Importer(path, proto.ir_version)
     graph = importer.graph(proto.graph, {})
     for function in proto.functions:
         for attr in (attr for node in function.node for attr in node.attribute):
             importer.read_in(attr)
     files = importer.files | ({path.resolve()} if path else set())
-    model = Model(graph, _without(proto, ("graph",)), path, files)
+    model = Model(graph, _without(proto, ("graph",)), path, files, notes)
     _name_nodes(model)
     return model
 

@@ -210,6 +210,7 @@ class Model:
         envelope: the ModelProto without its graph: metadata, producer, functions, opsets.
         path: the file it came from, or None.
         files: every file it was read from, resolved; none of them is ever written to.
+        notes: what was done to the file's graph to read it, a sentence each.
     """
 
     def __init__(
@@ -218,11 +219,13 @@ class Model:
         envelope: onnx.ModelProto,
         path: Path | None = None,
         files: Collection[Path] = (),
+        notes: Sequence[str] = (),
     ):
         self.graph = graph
         self.envelope = envelope
         self.path = path
         self.files = frozenset(files)
+        self.notes = tuple(notes)
 
     @property
     def graph(self) -> Graph:

@@ -259,6 +259,7 @@ def compress(
         baseline=baseline,
         candidates=tuple(draft.report(choice) for draft in drafts),
         notes=(
+            *loaded.notes,
             *data_notes(samples.report),
             *score_notes(chosen.measured.score, budget, len(samples.judging)),
             *fusion_notes(chosen.model, chosen.measured),

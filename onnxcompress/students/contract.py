@@ -75,7 +75,7 @@ def _faults(
                 f"{imported[domain]}"
             )
     if len(student.envelope.functions) > len(model.envelope.functions):
-        yield "it defines functions of its own: inline them (onnx.inliner)"
+        yield "it defines functions of its own that are not in its opset: export it again in one"
     if student.graph.defaults:
         yield f"its input {next(iter(student.graph.defaults))!r} has a default, which is not kept"
     for node in student.graph.nodes:

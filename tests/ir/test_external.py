@@ -137,7 +137,7 @@ def test_tensors_of_attributes_are_read_in(tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(np.float32([7]).tobytes())
     message = proto("""<ir_version: 10, opset_import: ["" : 21, "f" : 1]>
         g (int64[1] n) => (float[K] y) { z = ConstantOfShape(n)  y = f.plus(z) }
-        <domain: "f", opset_import: ["" : 21]> plus (a) => (b)
+        <domain: "f", opset_import: ["" : 12]> plus (a) => (b)
         { c = Constant <value = float[1] {0}> ()  b = Add(a, c) }""")
     for attribute in (
         message.graph.node[0].attribute.add(name="value", type=onnx.AttributeProto.TENSOR),
