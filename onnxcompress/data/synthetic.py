@@ -22,6 +22,8 @@ DEFAULT_SIZE: Final = 16
 # Indices stay below the size of the smallest table that an input of such a name looks up.
 _LIMITS: Final[Mapping[str, int]] = {"mask": 2, "type": 2, "segment": 2}
 _DEFAULT_LIMIT: Final = 8
+_PAST: Final = ("past", "cache")
+"""What the names of inputs say that hold what a decoder has read before."""
 
 
 def synthetic_dataset(
@@ -106,6 +108,45 @@ def guessed_axes(
             or (isinstance(axis, str) and axis not in known and sum_of(axis, known) is None)
         ]
     return {name: axes for name, axes in guessed.items() if axes}
+
+
+def mask_shapes(signature: Sequence[TensorSignature], shapes: Shapes, size: int) -> Shapes:
+    """Shapes of masks over what a decoder has cached and what it reads now.
+
+    Exporters give the axis of such a mask a name of its own, which says nothing of its length: it
+    is that of the past and of the sequence together. Masks whose shape is given are left out, and
+    so are all where the inputs hold no past.
+    """
+    symbols = given_symbols(shapes, signature)
+    firsts = {t.shape[0] for t in signature if t.shape and isinstance(t.shape[0], str)}
+    symbols = {**dict.fromkeys(firsts, 1), **symbols}
+    masks = [t for t in signature if "mask" in t.name.lower() and len(t.shape) > 1]
+    others = [t for t in signature if t not in masks]
+    pasts = [t for t in others if any(word in t.name.lower() for word in _PAST)]
+    past = _free_length(pasts, shapes, symbols, size)
+    reads = [t for t in others if t not in pasts and len(t.shape) > 1]
+    if past is None or not reads:
+        return {}
+    now = (shapes.get(reads[0].name) or _feed_shape(reads[0], symbols, size))[1]
+    named = {axis for tensor in others for axis in tensor.shape}
+    found = {}
+    for mask in masks:
+        last = mask.shape[-1]
+        if mask.name in shapes or isinstance(last, int) or (last is not None and last in named):
+            continue
+        found[mask.name] = (*_feed_shape(mask, symbols, size)[:-1], past + now)
+    return found
+
+
+def _free_length(
+    pasts: Sequence[TensorSignature], shapes: Shapes, symbols: Mapping[str, int], size: int
+) -> int | None:
+    """The length of the first free axis of the past after that of samples; None without any."""
+    for tensor in pasts:
+        for at, axis in enumerate(tensor.shape):
+            if at and not isinstance(axis, int):
+                return (shapes.get(tensor.name) or _feed_shape(tensor, symbols, size))[at]
+    return None
 
 
 def _feed_shape(tensor: TensorSignature, symbols: Mapping[str, int], size: int) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.given_shapes import Shapes, given_symbols
-from onnxcompress.data.synthetic import guessed_axes, synthetic_dataset
+from onnxcompress.data.synthetic import guessed_axes, mask_shapes, synthetic_dataset
 from onnxcompress.errors import DataError, SessionError
 from onnxcompress.runtime.session import Session
 
@@ -41,21 +41,26 @@ def make_up(session: Session, samples: int, seed: int, shapes: Shapes | None = N
 
     Raises:
         DataError: a shape does not fit the model, or none of the lengths runs; gives onnxruntime's
-            reason for the last.
+            reason for the first.
     """
     shapes = shapes or {}
     given_symbols(shapes, session.inputs)
     is_open = bool(guessed_axes(session.inputs, shapes, _LENGTHS[0]))
     fault: SessionError | None = None
     for length in _LENGTHS if is_open else _LENGTHS[:1]:
-        made_up = synthetic_dataset(session.inputs, samples, seed, size=length, shapes=shapes)
-        try:
-            session.run(next(made_up.batches(1)).feeds)
-        except SessionError as refusal:
-            fault = refusal
-        else:
-            guessed = guessed_axes(session.inputs, shapes, length)
-            return MadeUp(data=made_up, guesses=_in_words(guessed))
+        masks = mask_shapes(session.inputs, shapes, length)
+        for more in [{}, masks] if masks else [{}]:
+            tried = {**shapes, **more}
+            made_up = synthetic_dataset(session.inputs, samples, seed, size=length, shapes=tried)
+            try:
+                session.run(next(made_up.batches(1)).feeds)
+            except SessionError as refusal:
+                fault = fault or refusal
+            else:
+                guessed = guessed_axes(session.inputs, shapes, length)
+                for name, shape in more.items():
+                    guessed[name][-1] = (guessed[name][-1][0], shape[-1])
+                return MadeUp(data=made_up, guesses=_in_words(guessed))
     raise DataError(
         f"no made-up input runs, so real data is needed (--data), or shapes that the model takes "
         f"(--shapes): {fault}"

@@ -118,3 +118,41 @@ def test_groups_are_costed_at_the_size_given(path: Path) -> None:
     assert inspect_groups(path, shapes={"images": (1, 3, 18, 18)}).macs == 4 * 4 * 3 * 17 * 17
     with pytest.raises(DataError, match="the data have their own"):
         inspect_groups(path, data="data.npz", shapes={"images": (1, 3, 18, 18)})
+
+
+def decoder() -> str:
+    """Scores of all that was read, masked: the mask must be as long as past and sequence."""
+    return """g (int64[batch, sequence] ids, int64[batch, total] attention_mask,
+        float[batch, past, 4] past_key) => (float[batch, sequence, 4] y)
+        <int64[1] one = {1}, int64[1] last = {-1}>
+        { e = Gather(table, ids)  k = Concat<axis = 1>(past_key, e)
+          m = Cast<to = 1>(attention_mask)  u = Unsqueeze(m, last)  s = Mul(k, u)
+          r = ReduceSum(s, one)  y = Add(e, r) }"""
+
+
+def test_a_mask_is_as_long_as_past_and_sequence() -> None:
+    session = Session(io.to_bytes(model_of(decoder(), table=normal(8, 4))))
+    made_up = make_up(session, 2, 0)
+    assert made_up.guesses == (
+        "input 'ids': sequence guessed as 16",
+        "input 'attention_mask': total guessed as 32",
+        "input 'past_key': past guessed as 16",
+    )
+    (batch,) = made_up.data.batches(2)
+    assert batch.feeds["attention_mask"].shape == (2, 32)
+
+
+def test_a_mask_goes_with_given_shapes() -> None:
+    session = Session(io.to_bytes(model_of(decoder(), table=normal(8, 4))))
+    made_up = make_up(session, 2, 0, {"ids": (1, 1), "past_key": (1, 5, 4)})
+    (batch,) = made_up.data.batches(2)
+    assert batch.feeds["attention_mask"].shape == (2, 6)
+    assert made_up.guesses == ("input 'attention_mask': total guessed as 6",)
+
+
+def test_the_first_failure_is_told() -> None:
+    text = """g (float[N, length] x) => (float[N, 5] y) <int64[2] s = {1, 5}>
+        { y = Reshape(x, s) }"""
+    session = Session(io.to_bytes(parse(text)))
+    with pytest.raises(DataError, match=r"\{1,16\}"):
+        make_up(session, 1, 0)
