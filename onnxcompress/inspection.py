@@ -11,6 +11,7 @@ from onnxcompress.errors import DataError, SessionError
 from onnxcompress.ir import io
 from onnxcompress.measure.macs import cost_by_op
 from onnxcompress.measure.size import file_bytes
+from onnxcompress.measure.untrained import untrained_notes
 from onnxcompress.measure.zeros import zero_notes
 from onnxcompress.report.schema import SCHEMA_VERSION, InspectReport
 from onnxcompress.runtime.context import RuntimeContext
@@ -55,7 +56,7 @@ def inspect_model(
             times = profile(path, feed).rows
         except (SessionError, DataError) as fault:
             notes.append(f"no profile: {fault}")
-    notes += zero_notes(loaded)
+    notes += [*untrained_notes(loaded), *zero_notes(loaded)]
     ops = cost_by_op(loaded, types)
     return InspectReport(
         schema_version=SCHEMA_VERSION,

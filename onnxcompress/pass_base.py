@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from onnxcompress.distillation.plan import GradientsOf, Trained, Training
 from onnxcompress.ir.edit import Change, Editor, Skip
 from onnxcompress.ir.model import Constant, Model, Node
+from onnxcompress.ir.names import is_meant
 from onnxcompress.quantization.observers import Observer, Range
 from onnxcompress.target import Target
 
@@ -156,7 +156,7 @@ class Override:
 
     def names(self, node: Node) -> bool:
         """Whether the override means this node by its name."""
-        return any(fnmatchcase(node.name, pattern) for pattern in self.nodes)
+        return any(is_meant(node.name, pattern) for pattern in self.nodes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,8 @@ class Pass(ABC):
             between two rounds of pruning; see `scaled`.
         opset: the lowest standard opset the rewrite can be written in; see `required_opset` for a
             pass where that depends on its options.
-        overrides: other options for some nodes; a node name beats an op type beats the default.
+        overrides: other options for some nodes; a node name that is written out beats a pattern
+            beats an op type beats the default.
     """
 
     name: ClassVar[str]
@@ -219,6 +220,7 @@ class Pass(ABC):
     def at(self, node: Node) -> Self | None:
         """This pass with the options that hold for one node; None if the node is excluded."""
         by_name = [o for o in self.overrides if o.names(node)]
+        by_name.sort(key=lambda override: node.name not in override.nodes)
         by_op = [o for o in self.overrides if node.op in o.op_types]
         for override in [*by_name, *by_op]:
             assert override.options is None or isinstance(override.options, type(self))

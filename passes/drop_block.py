@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import ClassVar, Self
 
 from onnxcompress.errors import PassError, RecipeError
 from onnxcompress.ir.edit import Action, Change, Editor, Skip
 from onnxcompress.ir.model import Model
+from onnxcompress.ir.names import is_meant
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 from onnxcompress.students.block_importance import BlockCriterion, block_importances, bypass
 from onnxcompress.students.blocks import Block, find_blocks, whole_blocks
@@ -101,12 +101,12 @@ class DropBlock(Pass):
         patterns = (self.blocks,) if isinstance(self.blocks, str) else self.blocks
         for pattern in patterns:
             names = [block.name for block in blocks]
-            if any(fnmatchcase(name, pattern) for name in names):
+            if any(is_meant(name, pattern) for name in names):
                 continue
-            before = any(fnmatchcase(name, pattern) for name in gone)
+            before = any(is_meant(name, pattern) for name in gone)
             reason = "was dropped before" if before else f"names no block of {', '.join(names)}"
             edit.skips.append(Skip(pattern, "blocks", reason))
-        return [b for b in blocks if any(fnmatchcase(b.name, pattern) for pattern in patterns)]
+        return [b for b in blocks if any(is_meant(b.name, pattern) for pattern in patterns)]
 
     def _drop(
         self,

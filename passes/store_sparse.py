@@ -13,9 +13,15 @@ from onnxcompress.errors import RecipeError
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import STANDARD, Constant, Model, Node
-from onnxcompress.ir.sparse import INDEX_BYTES, SparseArray, why_not_sparse
+from onnxcompress.ir.sparse import (
+    INDEX_BYTES,
+    LEAST_SPARSE_GAIN,
+    SMALLEST_SPARSE,
+    SparseArray,
+    why_not_sparse,
+)
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
-from onnxcompress.qdq.unpack import OPSET, spread, takes_bitmap
+from onnxcompress.qdq.unpack import BITMAP_NODE_BYTES, OPSET, spread, takes_bitmap
 
 
 class SparseForm(Enum):
@@ -24,10 +30,6 @@ class SparseForm(Enum):
     SPARSE_INITIALIZER = "sparse-initializer"
     BITMAP = "bitmap"
     SMALLEST = "smallest"
-
-
-_NODE_BYTES = 1200
-"""What the nodes that spread a bitmap take in a file, measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +58,8 @@ class StoreSparse(Pass):
     opset: ClassVar[int] = OPSET
 
     form: SparseForm = SparseForm.SMALLEST
-    least_gain: float = 0.05
-    min_elements: int = 1024
+    least_gain: float = LEAST_SPARSE_GAIN
+    min_elements: int = SMALLEST_SPARSE
 
     def __post_init__(self) -> None:
         if not 0 <= self.least_gain < 1:
@@ -130,7 +132,7 @@ class StoreSparse(Pass):
         width = constant.dtype.itemsize
         forms = {
             SparseForm.SPARSE_INITIALIZER: _Cost(0, width + INDEX_BYTES),
-            SparseForm.BITMAP: _Cost(constant.size // 8 + width + _NODE_BYTES, width),
+            SparseForm.BITMAP: _Cost(constant.size // 8 + width + BITMAP_NODE_BYTES, width),
         }
         # Operators of other domains may want weights that are stored as such.
         others = any(node.domain not in STANDARD for node in readers)

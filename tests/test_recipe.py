@@ -8,7 +8,7 @@ import pytest
 
 from onnxcompress.errors import RecipeError
 from onnxcompress.ir.model import Node
-from onnxcompress.passes import FoldConstants, QuantizeStatic
+from onnxcompress.passes import FoldConstants, QuantizeStatic, QuantizeWeights
 from onnxcompress.quantization.observers import Observer
 from onnxcompress.recipe import Recipe, parse_pass
 from onnxcompress.registry import pass_types
@@ -92,7 +92,7 @@ def test_every_pass_goes_through_toml_with_its_defaults(name: str) -> None:
         ("[[pass]]\nname = 'fold-constants'\nmax_grow = 1", "did you mean max_growth"),
         ("[[pass]]\nname = 'fold-constants'\nmax_growth = 'much'", "takes int, not 'much'"),
         ("[[pass]]\nname = 'fold-constants'\nmax_growth = true", "takes int, not True"),
-        ("[[pass]]\nname = 'remove-unused'\nx = 1", "it takes none"),
+        ("[[pass]]\nname = 'fold-pad'\nx = 1", "it takes none"),
         ("[[pass]]\nname = 'fold-pad'\n[[pass.override]]\nexclude = true", "needs nodes"),
         ("[[pass]]\nname = 'fold-pad'\n[[pass.override]]\nnodes = 'x'", "list of strings"),
         ("[[pass]]\nname = 'fold-pad'\noverride = 3", "[[pass.override]] tables"),
@@ -127,3 +127,22 @@ def test_command_line_form() -> None:
     assert parse_pass("fold-constants:max_growth=7") == FoldConstants(max_growth=7)
     static = parse_pass("quantize-static:observer=mse,per_channel=false")
     assert static == QuantizeStatic(observer=Observer.MSE, per_channel=False)
+
+
+def test_a_name_that_is_written_out_means_itself_and_beats_a_pattern() -> None:
+    recipe = Recipe.parse("""
+        [[pass]]
+        name = "quantize-weights"
+        [[pass.override]]
+        nodes = ["layers[[]*"]
+        min_elements = 7
+        [[pass.override]]
+        nodes = ["layers[0]/MatMul"]
+        exclude = true
+    """)
+    (quantize,) = recipe.passes
+    assert quantize.at(Node("MatMul", "layers[0]/MatMul")) is None
+    other = quantize.at(Node("MatMul", "layers[1]/MatMul"))
+    assert isinstance(other, QuantizeWeights) and other.min_elements == 7
+    default = quantize.at(Node("MatMul", "head"))
+    assert isinstance(default, QuantizeWeights) and default.min_elements != 7

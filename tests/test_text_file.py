@@ -1,5 +1,6 @@
 """A text file is written whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_what_cannot_be_written_says_why_and_leaves_nothing(tmp_path: Path) -> N
     with pytest.raises(OutputError, match=r"a\.txt: cannot be written: No such file"):
         write_text(tmp_path / "none" / "a.txt", "one")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="folder: is a folder; name a file"):
         write_text(tmp_path / "folder", "one")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
@@ -31,3 +32,12 @@ def test_a_saved_recipe_is_loaded_again(tmp_path: Path) -> None:
     recipe = Recipe.of([QuantizeWeights(min_elements=7)])
     recipe.save(tmp_path / "r.toml")
     assert Recipe.load(tmp_path / "r.toml") == recipe
+
+
+def test_nothing_but_a_file_is_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="is a device or a pipe, not a file"):
+        write_text(pipe, "text")
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]

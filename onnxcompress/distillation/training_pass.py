@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from fnmatch import fnmatchcase
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +23,7 @@ from onnxcompress.errors import PassError, RecipeError
 from onnxcompress.ir import io, query
 from onnxcompress.ir.edit import Action, Change, Editor
 from onnxcompress.ir.model import Constant, Model, Node
+from onnxcompress.ir.names import is_meant
 from onnxcompress.ir.ops import WEIGHTED_OPS
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 
@@ -197,7 +197,7 @@ class TrainingPass(Pass):
         return [names[at] for at in chosen]
 
     def _asks_for(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in self.tensors)
+        return any(is_meant(name, pattern) for pattern in self.tensors)
 
 
 def _is_stream(node: Node) -> bool:

@@ -21,6 +21,7 @@ from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.model import Constant, Model
 from onnxcompress.ir.stream import MESSAGE_LIMIT, write_message
 from onnxcompress.ir.to_proto import described, export_model, store_inside
+from onnxcompress.text_file import check_regular
 
 PROTOBUF_LIMIT = MESSAGE_LIMIT
 """The largest message protobuf can write, in bytes."""
@@ -104,8 +105,7 @@ def save(model: Model, path: str | os.PathLike[str], *, external: bool | None = 
     for target in targets:
         if target.resolve() in model.files:
             raise OutputError(f"{target}: is a file of the input model; choose another output")
-        if target.is_dir():
-            raise OutputError(f"{target}: is a folder; name a file")
+        check_regular(target)
     if not external and model.weight_bytes > PROTOBUF_LIMIT:
         raise OutputError(f"{path}: one file holds 2 GiB at most; save with external data")
     with _written_whole(targets) as files:
@@ -124,12 +124,12 @@ def check_writable(path: Path, source: Path) -> None:
     """Finds out before hours of work whether the output can be written after them.
 
     Raises:
-        OutputError: the folder is missing or not writable, or the output is the input.
+        OutputError: the folder is missing or not writable, the output is the input, or something
+            else than a file is there.
     """
     if path.resolve() == source.resolve():
         raise OutputError(f"{path}: is the input itself; choose another output")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file")
+    check_regular(path)
     if not path.parent.is_dir():
         raise OutputError(f"{path}: cannot be written: there is no folder {path.parent}")
     try:

@@ -33,6 +33,12 @@ from onnxcompress.ir.stored import SUB_BYTE_BITS, stored_bytes
 MAX_DENSE_BYTES = 1 << 31
 """A sparse tensor that would be larger than this when spread out is refused."""
 
+SMALLEST_SPARSE = 1024
+"""Elements from which on a tensor is stored without its zeros, unless a recipe says otherwise."""
+
+LEAST_SPARSE_GAIN = 0.05
+"""The share of a tensor's bytes that must go, likewise."""
+
 INDEX_BYTES = 8
 """What the place of a value takes: an int64 in the flattened tensor."""
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from onnxcompress.ir import query
-from onnxcompress.ir.model import Constant, Model, Tensor
-from onnxcompress.ir.sparse import SparseArray
-from onnxcompress.qdq.unpack import bitmap_of
+from onnxcompress.ir.model import STANDARD, Constant, Model, Tensor
+from onnxcompress.ir.sparse import (
+    LEAST_SPARSE_GAIN,
+    SMALLEST_SPARSE,
+    SparseArray,
+    why_not_sparse,
+)
+from onnxcompress.qdq.unpack import BITMAP_NODE_BYTES, bitmap_of, takes_bitmap
 
 WORTH_TELLING = 0.1
 """The share of zeros from which on a reader should know what they are worth."""
@@ -28,11 +33,34 @@ def zero_notes(model: Model) -> tuple[str, ...]:
     share = zero_share(model)
     if share < WORTH_TELLING:
         return ()
+    worth = "save bytes (store-sparse), not time"
+    if not _saves_bytes(model):
+        worth = "save neither bytes, in tensors as these, nor time"
     return (
-        f"{share:.0%} of the weights are zeros: those that lie anywhere save bytes (store-sparse), "
-        "not time, as onnxruntime multiplies by them like by other numbers; channels that "
-        "strip-pruned cuts save both",
+        f"{share:.0%} of the weights are zeros: those that lie anywhere {worth}, as onnxruntime "
+        "multiplies by them like by other numbers; channels that strip-pruned cuts save both",
     )
+
+
+def _saves_bytes(model: Model) -> bool:
+    """Whether a weight is stored without its zeros, or store-sparse would make one smaller."""
+    weights = {t: None for n in query.nodes(model) for t in n.inputs}
+    return any(_is_bitmap_smaller(model, weight) for weight in weights)
+
+
+def _is_bitmap_smaller(model: Model, weight: Tensor) -> bool:
+    elements, zeros = _count(weight)
+    if not zeros:
+        return False
+    if not isinstance(weight, Constant) or isinstance(weight.stored, SparseArray):
+        return True
+    if elements < SMALLEST_SPARSE or why_not_sparse(weight.shape, weight.dtype) is not None:
+        return False
+    others = any(node.domain not in STANDARD for node in query.consumers(weight))
+    if others or model.is_output(weight) or not takes_bitmap(weight.dtype, max(model.opset, 13)):
+        return False
+    needed = elements // 8 + BITMAP_NODE_BYTES + (elements - zeros + 1) * weight.dtype.itemsize
+    return needed <= (1 - LEAST_SPARSE_GAIN) * weight.nbytes
 
 
 def _count(tensor: Tensor) -> tuple[int, int]:

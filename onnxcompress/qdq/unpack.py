@@ -116,6 +116,10 @@ def dequantized_at_load(
     return real
 
 
+BITMAP_NODE_BYTES = 1200
+"""What the nodes that spread a bitmap take in a file, measured."""
+
+
 def takes_bitmap(dtype: np.dtype, opset: int) -> bool:
     """Whether GatherElements takes elements of this type in this opset."""
     return dtype.kind in "fiub" or (dtype.name == "bfloat16" and opset >= 13)

@@ -42,6 +42,7 @@ _STYLES = {
 _OF_THE_MODEL = frozenset({"graph", "training"})
 """What changes are recorded of that are of no single node, and are told one by one."""
 
+_MOST_NAMES = 6
 _MOST_REASONS = 6
 _MOST_TENSORS = 8
 
@@ -112,7 +113,10 @@ def bench_report(report: BenchReport) -> RenderableType:
             Text("  runs " + ", ".join(f"{count} {op}" for op, count in ops)),
         ]
         if model.surviving_qdq:
-            parts.append(Text("  Q/DQ left unfused: " + ", ".join(model.surviving_qdq)))
+            shown = list(model.surviving_qdq[:_MOST_NAMES])
+            if len(model.surviving_qdq) > _MOST_NAMES:
+                shown.append(f"and {len(model.surviving_qdq) - _MOST_NAMES} more")
+            parts.append(Text("  Q/DQ left unfused: " + ", ".join(shown)))
     parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
     return Group(*parts)
 

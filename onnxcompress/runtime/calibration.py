@@ -22,6 +22,7 @@ from onnxcompress.ir.to_proto import export_model, store_inside
 from onnxcompress.quantization.histogram import Histogram
 from onnxcompress.runtime.loading import session_of
 from onnxcompress.runtime.session import Session, SessionSettings
+from onnxcompress.text_file import check_regular
 
 _DAMAGED = (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile, zlib.error)
 
@@ -52,6 +53,7 @@ class CalibrationTable:
         Raises:
             OutputError: the file cannot be written.
         """
+        check_regular(path)
         arrays: dict[str, np.ndarray] = {
             "model": np.array(self.model),
             "data": np.array(self.data),

@@ -21,6 +21,7 @@ from onnxcompress.measure.bootstrap import CONFIDENCE
 from onnxcompress.measure.environment import environment
 from onnxcompress.measure.metric import OwnMetric
 from onnxcompress.measure.metrics import resolve_metric
+from onnxcompress.measure.untrained import untrained_notes
 from onnxcompress.measure.zeros import zero_notes
 from onnxcompress.progress import Progress, Silent
 from onnxcompress.qdq.saturation_risk import saturation_risks
@@ -260,6 +261,7 @@ def compress(
         candidates=tuple(draft.report(choice) for draft in drafts),
         notes=(
             *loaded.notes,
+            *untrained_notes(loaded),
             *data_notes(samples.report),
             *score_notes(chosen.measured.score, budget, len(samples.judging)),
             *fusion_notes(chosen.model, chosen.measured),

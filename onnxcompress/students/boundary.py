@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import onnx
 
@@ -14,6 +13,7 @@ from onnxcompress.ir import query
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import STANDARD, Constant, Graph, Model, Node, Tensor, Variable
+from onnxcompress.ir.names import is_meant
 from onnxcompress.pass_base import TensorType
 from onnxcompress.students.region import BLIND
 
@@ -221,7 +221,7 @@ def of_nodes(model: Model, patterns: Iterable[str]) -> Boundary:
     nodes = tuple(
         node
         for node in model.graph.nodes
-        if any(fnmatchcase(node.name, pattern) for pattern in patterns)
+        if any(is_meant(node.name, pattern) for pattern in patterns)
     )
     if not nodes:
         raise ModelError(f"nodes = {', '.join(patterns)} match none of the main graph")

@@ -183,3 +183,19 @@ def test_saving_changes_nothing_in_the_model(tmp_path: Path) -> None:
     io.save(model, tmp_path / "n.onnx")
     assert io.to_bytes(model) == before
     assert not Editor(model).modified
+
+
+def test_nothing_but_a_file_is_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    link = tmp_path / "link.onnx"
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(OutputError, match="is a device or a pipe, not a file"):
+            io.save(parse(SMALL), path)
+        with pytest.raises(OutputError, match="is a device or a pipe, not a file"):
+            io.check_writable(path, tmp_path / "in.onnx")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert link.is_symlink()
+    with pytest.raises(OutputError, match="is a device or a pipe"):
+        io.check_writable(Path("/dev/null"), tmp_path / "in.onnx")

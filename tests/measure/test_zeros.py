@@ -62,3 +62,17 @@ def test_the_reports_carry_the_note(tmp_path: Path) -> None:
     assert any(NOT_TIME in note for note in report.notes)
     assert report.chosen.model is not None
     assert report.chosen.model.size.file_bytes < 0.8 * report.baseline.size.file_bytes
+
+
+def test_store_sparse_is_advised_only_where_it_works() -> None:
+    small = normal(20, 40)  # 800 elements, fewer than it takes
+    small[:10] = 0
+    model = model_of("g (float[N, 20] x) => (float[N, 40] y) { y = MatMul(x, w) }", w=small)
+    (note,) = zero_notes(model)
+    assert "save neither bytes, in tensors as these, nor time" in note
+    assert not PassManager([StoreSparse()]).run(model)[0].modified
+    barely = normal(64, 40)
+    barely.reshape(-1)[: round(0.15 * barely.size)] = 0
+    model = model_of("g (float[N, 64] x) => (float[N, 40] y) { y = MatMul(x, w) }", w=barely)
+    assert not PassManager([StoreSparse()]).run(model)[0].modified
+    assert "store-sparse" not in zero_notes(model)[0]

@@ -1,8 +1,11 @@
 import numpy as np
+import onnx
 import pytest
 
+from onnxcompress.ir.clone import clone
+from onnxcompress.ir.from_proto import import_model
 from onnxcompress.passes import RemoveUnused
-from tests.helpers import exported, ops, parse
+from tests.helpers import exported, ops, parse, proto
 
 from .support import apply_exact
 
@@ -55,3 +58,43 @@ def test_an_unused_if_takes_what_its_nested_bodies_read_with_it() -> None:
     apply_exact(RemoveUnused(), model, {**X, "c": np.array(True)})
     assert ops(model) == ["Neg"]
     assert not exported(model).graph.initializer
+
+
+TRACE = 'File "/home/somebody/train.py", line 12, in forward'
+
+
+def traced() -> onnx.ModelProto:
+    """A model with a trace wherever the format has room for one, beside entries to keep."""
+    model = proto("""g (float[2] x) => (float[2] y) <float[2] w = {1, 2}>
+        { h = Add(x, w)  y = Neg(h) }""")
+    info = model.graph.value_info.add(name="h")
+    info.type.CopyFrom(model.graph.input[0].type)
+    places = [model, model.graph, info, *model.graph.node, *model.graph.initializer]
+    for place in [*places, *model.graph.input, *model.graph.output]:
+        place.metadata_props.add(key="pkg.torch.onnx.stack_trace", value=TRACE)
+        place.metadata_props.add(key="my.source", value=TRACE)
+        place.metadata_props.add(key="author", value="somebody")
+    model.graph.node[0].doc_string = "# /home/somebody/net.py:7:0\n"
+    model.graph.node[1].doc_string = "the opposite"
+    return model
+
+
+def test_traces_of_the_exporter_are_dropped() -> None:
+    model = import_model(traced())
+    before = clone(model)
+    report = apply_exact(RemoveUnused(), model, X)
+    assert [change.detail for change in report.changes] == [
+        "dropped 17 stack traces and debugging entries of the exporter"
+    ]
+    after = exported(model)
+    assert b"/home/somebody" not in after.SerializeToString()
+    assert b"stack_trace" not in after.SerializeToString()
+    assert after.SerializeToString().count(b"author") == 8
+    assert [node.doc_string for node in after.graph.node] == ["", "the opposite"]
+    assert exported(before).SerializeToString().count(b"/home/somebody") == 17
+
+
+def test_traces_can_be_kept() -> None:
+    model = import_model(traced())
+    assert not apply_exact(RemoveUnused(keep_traces=True), model, X).modified
+    assert exported(model).SerializeToString().count(b"/home/somebody") == 17
