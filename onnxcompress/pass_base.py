@@ -120,7 +120,10 @@ class Context(Protocol):
     def ranges(
         self, model: Model, tensors: Sequence[str], observer: Observer
     ) -> Mapping[str, Range]:
-        """The range of each named float tensor of the main graph over the calibration data."""
+        """The range of each named float tensor of the main graph over the calibration data.
+
+        One that holds NaN or infinite values there is absent: nothing it touches can be integers.
+        """
         ...
 
     def activations(self, model: Model, tensors: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:

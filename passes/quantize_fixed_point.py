@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
@@ -15,9 +15,10 @@ from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Model, Node, Tensor
 from onnxcompress.ir.ops import WEIGHTED_OPS
 from onnxcompress.pass_base import EXCLUDED, Context, Pass, is_weight
+from onnxcompress.qdq.finite import place_finite
 from onnxcompress.qdq.insert import stored_dequantized
 from onnxcompress.qdq.kernels import NO_16_BIT_KERNEL, NO_16_BITS, NO_KERNEL, ROLES, WEIGHTED
-from onnxcompress.qdq.placement import Placement, place
+from onnxcompress.qdq.placement import Placement
 from onnxcompress.qdq.rewrite import Rewriter, WeightRule
 from onnxcompress.quantization.fixed_point import (
     MAX_WORD,
@@ -92,16 +93,17 @@ class QuantizeFixedPoint(Pass):
             self._weights_only(model, edit)
             return
 
-        def allowed(node: Node) -> bool:
+        def unfit(node: Node) -> str | None:
             options = self.at(node)
             if options is None:
-                edit.skip(node, EXCLUDED)
-            elif options.word_length > 8 and node.op in NO_16_BIT_KERNEL:
-                edit.skip(node, NO_16_BITS)
-                return False
-            return options is not None
+                return EXCLUDED
+            wide = options.word_length > 8 and node.op in NO_16_BIT_KERNEL
+            return NO_16_BITS if wide else None
 
-        placement = place(model, allowed, edit.skip)
+        def observed(names: Sequence[str]) -> Collection[str]:
+            return context.ranges(model, names, Observer.MIN_MAX)
+
+        placement = place_finite(model, unfit, edit.skip, observed)
         if not placement.nodes:
             return
         qparams = self._activations(model, placement, context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -14,8 +14,9 @@ import numpy as np
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import STANDARD, Model, Node, Tensor
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
+from onnxcompress.qdq.finite import place_finite
 from onnxcompress.qdq.kernels import NO_16_BIT_KERNEL, NO_16_BITS, ROLES, WEIGHTED
-from onnxcompress.qdq.placement import Placement, place
+from onnxcompress.qdq.placement import Placement
 from onnxcompress.qdq.range_choice import least_output_error
 from onnxcompress.qdq.rewrite import Rewriter, WeightRule
 from onnxcompress.qdq.weight_grid import weight_grid
@@ -82,13 +83,13 @@ class QuantizeStatic(Pass):
 
         first = set(_weighted_nodes(model)[: self.float_prefix])
 
-        def allowed(node: Node) -> bool:
-            reason = f"float_prefix={self.float_prefix}" if node in first else self._unfit(node)
-            if reason is not None:
-                edit.skip(node, reason)
-            return reason is None
+        def unfit(node: Node) -> str | None:
+            return f"float_prefix={self.float_prefix}" if node in first else self._unfit(node)
 
-        placement = place(model, allowed, edit.skip)
+        def observed(names: Sequence[str]) -> Collection[str]:
+            return context.ranges(model, names, self.observer)
+
+        placement = place_finite(model, unfit, edit.skip, observed)
         if not placement.nodes:
             return
         traits = INT8_TRAITS[context.target]
@@ -114,7 +115,6 @@ class QuantizeStatic(Pass):
     ) -> Mapping[Tensor, QParams]:
         """Ranges for every tensor, each by the observer that its first reader asks for."""
         options = placement.for_tensors(self.at, self)
-        context.ranges(model, [tensor.name for tensor in options], self.observer)  # in one pass
         groups: dict[tuple[Observer, np.dtype], list[Tensor]] = defaultdict(list)
         for tensor, chosen in options.items():
             groups[chosen.observer, chosen.activations.dtype(context.target)].append(tensor)

@@ -151,3 +151,29 @@ def _shape(shape: Sequence[int | str | None]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names) or "nothing"
+
+
+def finite_rows(
+    arrays: Mapping[str, np.ndarray], rows: int, *, whole: bool
+) -> tuple[NDArray[np.bool_], list[tuple[int, str]]]:
+    """Which samples hold neither NaN nor infinity, and of each other one what does.
+
+    Args:
+        arrays: by name, the first axis being samples; one of rank 0 goes with every sample.
+        rows: how many samples there are.
+        whole: the arrays are one sample as they stand.
+    """
+    good = np.ones(rows, dtype=np.bool_)
+    reasons: dict[int, str] = {}
+    for name, array in arrays.items():
+        if not is_float(array.dtype):
+            continue
+        finite = np.isfinite(array)
+        if whole or not array.ndim:
+            each = np.full(rows, bool(finite.all()))
+        else:
+            each = finite.reshape(rows, -1).all(axis=1)
+        for at in np.flatnonzero(~each):
+            reasons.setdefault(int(at), f"{name!r} holds NaN or infinite values")
+        good &= each
+    return good, sorted(reasons.items())

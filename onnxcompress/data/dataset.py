@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnxcompress.data.batching import Rows, ShapeKey, joined, padded, shape_key, take_rows
 from onnxcompress.data.casting import Kind, is_float, kind_of
-from onnxcompress.data.checks import batch_size, check_finite, is_explicit_label
+from onnxcompress.data.checks import batch_size, check_finite, finite_rows, is_explicit_label
 from onnxcompress.data.roles import roles_of
 from onnxcompress.data.splitting import stratified_indices
 from onnxcompress.errors import DataError
@@ -205,6 +205,42 @@ class Dataset:
                     pending = []
         if pending:
             yield self._batch(pending, size)
+
+    def one_by_one(self) -> Dataset:
+        """A view whose batches are of one sample, whatever is asked for."""
+        view = self.take(range(len(self)))
+        view._fixed = 1
+        return view
+
+    def finite(self) -> tuple[Dataset, tuple[str, ...]]:
+        """A view without the samples that hold NaN or infinite values, and what these are.
+
+        Raises:
+            DataError: no sample is left; names the first.
+        """
+        kept: list[Indices] = []
+        left_out: list[str] = []
+        begin = 0
+        for run in self._runs():
+            part = self._store.parts[run.part]
+            labels = [] if part.whole else self._roles.all_labels
+            arrays = take_rows(self._store.arrays(run.part), run.rows, part.whole)
+            arrays |= {name: self._store.field(run.part, name)[run.rows] for name in labels}
+            good, reasons = finite_rows(arrays, len(run), whole=part.whole)
+            kept.append(begin + np.flatnonzero(good))
+            left_out += [
+                f"{part.origin}: {reason}"
+                if part.whole
+                else f"{part.origin}: sample {run.rows[at]}, {reason}"
+                for at, reason in reasons
+            ]
+            begin += len(run)
+        if not left_out:
+            return self, ()
+        indices = np.concatenate(kept)
+        if not len(indices):
+            raise DataError(f"every sample holds NaN or infinite values, as {left_out[0]}")
+        return self.take(indices), tuple(left_out)
 
     def take(self, indices: Sequence[int] | Indices) -> Dataset:
         """A view of some samples, in the order given; sorted indices read each file only once.

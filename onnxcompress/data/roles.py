@@ -55,6 +55,12 @@ class Roles:
     groups: str | None = None
     unused: tuple[str, ...] = ()
 
+    @property
+    def all_labels(self) -> tuple[str, ...]:
+        """All arrays that hold labels."""
+        unnamed = () if self.labels is None else (self.labels,)
+        return (*unnamed, *self.of_output.values())
+
 
 def roles_of(
     parts: Sequence[Part], signature: Sequence[TensorSignature], group_by: str | None

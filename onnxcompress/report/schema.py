@@ -52,6 +52,8 @@ class DataReport:
         unused: arrays of the data that are neither inputs nor labels nor groups.
         labels_from: the array that was taken as labels, if it is not called so.
         shapes_guessed: for made-up samples, a sentence for each input whose size was guessed.
+        left_out: samples that hold NaN or infinite values, each with its place and what holds them.
+        one_at_a_time: the model takes one sample at a time, though it leaves the batch size open.
     """
 
     source: str | None
@@ -66,6 +68,8 @@ class DataReport:
     unused: tuple[str, ...] = ()
     labels_from: str | None = None
     shapes_guessed: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    one_at_a_time: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

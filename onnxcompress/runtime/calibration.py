@@ -41,11 +41,13 @@ class CalibrationTable:
         model: fingerprint of the model the tensors belong to.
         data: fingerprint of the data.
         histograms: one for each tensor watched so far.
+        not_finite: those of them that hold NaN or infinite values, which have no range.
     """
 
     model: str
     data: str
     histograms: dict[str, Histogram] = field(default_factory=dict)
+    not_finite: set[str] = field(default_factory=set)
 
     def save(self, path: Path) -> None:
         """Writes the table as an .npz without pickled objects.
@@ -58,6 +60,7 @@ class CalibrationTable:
             "model": np.array(self.model),
             "data": np.array(self.data),
             "tensors": np.array(list(self.histograms), dtype=np.str_),
+            "not_finite": np.array(sorted(self.not_finite), dtype=np.str_),
         }
         for index, histogram in enumerate(self.histograms.values()):
             arrays[f"bins_{index}"] = np.array([histogram.exponent, histogram.first])
@@ -83,6 +86,8 @@ class CalibrationTable:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 table = cls(str(arrays["model"]), str(arrays["data"]))
+                if "not_finite" in arrays:  # older tables have none
+                    table.not_finite = {str(name) for name in arrays["not_finite"]}
                 for index, name in enumerate(arrays["tensors"]):
                     exponent, first = (int(value) for value in arrays[f"bins_{index}"])
                     low, high = (float(value) for value in arrays[f"range_{index}"])
@@ -159,14 +164,14 @@ def gather(tensors: Sequence[str], values: Iterable[dict[str, np.ndarray]]) -> d
         tensors: float tensors.
         values: batches as `stream` yields them.
 
-    Raises:
-        DataError: a tensor holds NaN or infinite values; names it.
+    Returns:
+        Histograms of the tensors that hold neither NaN nor infinite values anywhere.
     """
     histograms = {name: Histogram() for name in tensors}
     for batch in values:
-        for name, histogram in histograms.items():
+        for name in list(histograms):
             try:
-                histogram.add(batch.pop(name))
-            except DataError as fault:
-                raise DataError(f"tensor {name!r} {fault}") from fault
+                histograms[name].add(batch.pop(name))
+            except DataError:
+                del histograms[name]
     return histograms

@@ -169,12 +169,15 @@ class RuntimeContext:
     ) -> Mapping[str, Range]:
         """See `pass_base.Context.ranges`."""
         table = self._table(model)
-        missing = [name for name in dict.fromkeys(tensors) if name not in table.histograms]
+        known = table.histograms.keys() | table.not_finite
+        missing = [name for name in dict.fromkeys(tensors) if name not in known]
         if missing:
             table.histograms |= gather(missing, self.activations(model, missing))
+            table.not_finite |= set(missing) - table.histograms.keys()
             if self._calibration:
                 table.save(self._calibration)
-        return {name: observer.range(table.histograms[name]) for name in tensors}
+        finite = [name for name in tensors if name not in table.not_finite]
+        return {name: observer.range(table.histograms[name]) for name in finite}
 
     def activations(self, model: Model, tensors: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """See `pass_base.Context.activations`."""

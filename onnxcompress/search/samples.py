@@ -11,7 +11,7 @@ from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.data.splitting import Shares, joined_groups, split_groups
-from onnxcompress.errors import DataError
+from onnxcompress.errors import DataError, SessionError
 from onnxcompress.report.schema import DataReport
 from onnxcompress.runtime.made_up import guess_notes, make_up
 from onnxcompress.runtime.session import Session
@@ -29,6 +29,7 @@ MOST_TO_CHOOSE = 2000
 _ALL = Shares()
 _WITH_TRAINING = Shares(0, 0.4, 0.6)
 _FEW = 100
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +100,16 @@ def load_samples(
         return _made_up(session, seed, shapes)
     if shapes:
         raise DataError("shapes are for made-up samples (--shapes), and the data have their own")
-    data = _load(source, session, group_by)
+    loaded = _load(source, session, group_by)
+    data = loaded.data
     shares = _shares(split, training)
     fit = None
     left_out = 0
+    not_finite = loaded.left_out
     if training is not None:
-        fit, left_out = _trained_on(_load(training, session, group_by), data, training)
+        extra = _load(training, session, group_by)
+        not_finite += extra.left_out
+        fit, left_out = _trained_on(extra.data, data, training)
     parts, groups, caveat = _split(data, shares, seed, bounded=split is None, group_by=group_by)
     if fit is None:
         fit = parts[0] if parts else data
@@ -117,6 +122,8 @@ def load_samples(
         caveat = f"{caveat}; {leak}" if caveat else leak
     report = replace(
         _report(source, judging, data, caveat),
+        left_out=not_finite,
+        one_at_a_time=loaded.one_at_a_time,
         calibration_samples=len(calibration),
         validation_samples=len(choosing),
         choosing_samples=len(choosing),
@@ -146,8 +153,13 @@ def load_to_judge(
         return _made_up(session, seed, shapes)
     if shapes:
         raise DataError("shapes are for made-up samples (--shapes), and the data have their own")
-    data = _load(source, session, None)
-    report = _report(source, data, data, _few(data))
+    loaded = _load(source, session, None)
+    data = loaded.data
+    report = replace(
+        _report(source, data, data, _few(data)),
+        left_out=loaded.left_out,
+        one_at_a_time=loaded.one_at_a_time,
+    )
     return Samples(fit=None, calibration=None, choosing=data, judging=data, report=report)
 
 
@@ -157,6 +169,16 @@ def data_notes(report: DataReport) -> Iterator[str]:
         yield report.caveat
     if report.labels_from:
         yield f"{report.labels_from!r} in the data was taken as labels"
+    if report.left_out:
+        shown = "; ".join(report.left_out[:_MOST_NAMED])
+        left = len(report.left_out) - _MOST_NAMED
+        more = f"; and {left} more" if left > 0 else ""
+        yield f"{len(report.left_out)} samples of the data were left out: {shown}{more}"
+    if report.one_at_a_time:
+        yield (
+            "the model says that it takes any number of samples at once, but runs on one alone: "
+            "calibrated, judged and timed so"
+        )
     for name in report.unused:
         yield f"{name!r} in the data is no input and was not used"
     yield from guess_notes(report.shapes_guessed)
@@ -179,18 +201,50 @@ def _made_up(session: Session, seed: int, shapes: Shapes | None) -> Samples:
     report = replace(
         _report(None, made_up.data, made_up.data, caveat), shapes_guessed=made_up.guesses
     )
-    data = made_up.data
+    data, one_at_a_time = _as_it_runs(made_up.data, session)
+    report = replace(report, one_at_a_time=one_at_a_time)
     return Samples(fit=None, calibration=None, choosing=data, judging=data, report=report)
 
 
-def _load(source: str, session: Session, group_by: str | None) -> Dataset:
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    """Samples that the model runs on, and what had to be done for it."""
+
+    data: Dataset
+    left_out: tuple[str, ...]
+    one_at_a_time: bool
+
+
+def _as_it_runs(data: Dataset, session: Session) -> tuple[Dataset, bool]:
+    """The samples one by one, and True, where the model runs on one and not on two.
+
+    A graph may leave the first axis open and fix it inside, as a Reshape to [1, ...] does.
+    """
+    batch = next(data.batches(2))
+    if batch.whole or batch.count < 2 or data.batch_size(3) != 3:
+        return data, False
+    try:
+        session.run(batch.feeds)
+    except SessionError:
+        single = data.one_by_one()
+        try:
+            session.run(next(single.batches(1)).feeds)
+        except SessionError:
+            return data, False  # it fails whatever the size, which is told where it is run
+        return single, True
+    return data, False
+
+
+def _load(source: str, session: Session, group_by: str | None) -> _Loaded:
     data = load_dataset(source, session.inputs, group_by=group_by)
     known = [output.name for output in session.outputs]
     for name in data.labelled_outputs:
         if name not in known:
             outputs = ", ".join(map(repr, known))
             raise DataError(f"{source}: 'labels.{name}' names no output; the model has {outputs}")
-    return data
+    data, left_out = data.finite()
+    data, one_at_a_time = _as_it_runs(data, session)
+    return _Loaded(data=data, left_out=left_out, one_at_a_time=one_at_a_time)
 
 
 def _shares(split: Shares | None, training: str | None) -> Shares:

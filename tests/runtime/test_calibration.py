@@ -123,12 +123,13 @@ def test_graph_inputs_alone() -> None:
 
 
 @pytest.mark.parametrize("bad", ["log", "overflow"])
-def test_values_that_prove_nothing_name_their_tensor(bad: str) -> None:
+def test_a_tensor_that_is_not_finite_is_left_out(bad: str) -> None:
     model = parse("""g (float[N] x) => (float[N] y)
         { log = Log(x)  big = Exp(x)  overflow = Mul(big, big)  y = Add(log, overflow) }""")
     data = _data(model, np.float32([1, 2, -1 if bad == "log" else 88]))
-    with pytest.raises(DataError, match=f"tensor '{bad}' holds NaN or infinite values"):
-        gather(model, ["big", bad], data, bytes_per_sample=1)
+    found = gather(model, ["big", bad], data, bytes_per_sample=1)
+    assert list(found) == ["big"]
+    assert found["big"].counts.sum() == 3
 
 
 def test_watch_adds_outputs_and_leaves_the_model_alone() -> None:

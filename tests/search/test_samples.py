@@ -222,3 +222,47 @@ def test_made_up_samples_say_so(model: Session) -> None:
     assert samples.report.shapes_guessed == ()
     (note,) = data_notes(samples.report)
     assert "samples were made up" in note
+
+
+def test_samples_that_are_not_finite_are_left_out_and_named(model: Session, tmp_path: Path) -> None:
+    x = np.arange(30, dtype=np.float32)[:, None]
+    x[3], x[20] = np.nan, np.inf
+    labels = np.arange(30, dtype=np.float32)
+    labels[7] = np.nan
+    source = _data(tmp_path, 30, x=x, labels=labels)
+    samples = load_samples(source, model, seed=0)
+    assert set.union(*_parts(samples)) == set(range(30)) - {3, 7, 20}
+    assert samples.report.left_out == (
+        f"{source}: sample 3, 'x' holds NaN or infinite values",
+        f"{source}: sample 7, 'labels' holds NaN or infinite values",
+        f"{source}: sample 20, 'x' holds NaN or infinite values",
+    )
+    (note,) = [each for each in data_notes(samples.report) if "left out" in each]
+    assert note.startswith("3 samples of the data were left out: ")
+    judged = load_to_judge(source, model, seed=0)
+    assert _ids(judged.judging) == set(range(30)) - {3, 7, 20}
+
+
+def test_it_is_an_error_if_none_remains(model: Session, tmp_path: Path) -> None:
+    source = _data(tmp_path, 4, x=np.full((4, 1), np.nan, np.float32))
+    with pytest.raises(DataError, match=r"every sample holds NaN.*sample 0, 'x' holds NaN"):
+        load_samples(source, model, seed=0)
+
+
+def test_a_batch_axis_that_works_at_one_alone(tmp_path: Path) -> None:
+    text = """g (float[N, 6] x) => (float[M, 2] y) <int64[2] s = {1, 6},
+        float[6, 2] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}> { r = Reshape(x, s)
+        y = MatMul(r, w) }"""
+    session = Session(io.to_bytes(parse(text)))
+    x = np.arange(240, dtype=np.float32).reshape(40, 6)
+    samples = load_samples(_data(tmp_path, 40, x=x), session, seed=0)
+    assert samples.report.one_at_a_time
+    assert samples.calibration is not None
+    for part in (samples.calibration, samples.choosing, samples.judging):
+        assert {batch.feeds["x"].shape for batch in part.batches(8)} == {(1, 6)}
+        assert part.batch_size(8) == 1
+    assert any("runs on one alone" in note for note in data_notes(samples.report))
+    free = Session(io.to_bytes(parse(text.replace("{1, 6}", "{-1, 6}"))))
+    others = load_samples(_data(tmp_path, 40, x=x), free, seed=0)
+    assert not others.report.one_at_a_time
+    assert next(others.judging.batches(8)).count == 8
