@@ -12,7 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import onnx
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
+from onnx import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+)
 
 from onnxcompress.errors import ModelError
 from onnxcompress.ir.names import unique
@@ -100,8 +108,8 @@ class _Inliner:
             raise ModelError(f"function {'.'.join(key[:2])} calls itself")
         self.calls[key] = self.calls.get(key, 0) + 1
         self.imported.update((_domain(e.domain), e.version) for e in function.opset_import)
-        for inner in self._body(node, function):
-            yield from self.node(inner, (*within, key))
+        for made in self._body(node, function):
+            yield from self.node(made, (*within, key))
 
     def _body(self, call: NodeProto, function: FunctionProto) -> Iterator[NodeProto]:
         """The function's nodes with the call's tensors and attributes in the place of its own."""
@@ -156,7 +164,7 @@ class _Inliner:
         prefix: str,
     ) -> None:
         names = dict(outer)
-        own = [*body.input, *body.initializer]
+        own: list[ValueInfoProto | TensorProto] = [*body.input, *body.initializer]
         for tensor in own:
             names.pop(tensor.name, None)  # it hides one of that name outside
         for tensor in own:
@@ -205,7 +213,7 @@ def _since(op: str, domain: str, version: int) -> int | None:
 def _drop_imports(proto: ModelProto, domains: set[str]) -> None:
     """Forgets domains of functions that nothing calls any more."""
     nodes = [*_all_nodes(proto.graph.node), *(n for f in proto.functions for n in f.node)]
-    used = {each.domain for each in (*nodes, *proto.functions)}
+    used = {each.domain for each in nodes} | {each.domain for each in proto.functions}
     kept = [e for e in proto.opset_import if e.domain not in domains or e.domain in used]
     _replace(proto, "opset_import", kept)
 
@@ -220,8 +228,8 @@ def _all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
 
 def _names(graph: GraphProto) -> Iterator[str]:
     """Every tensor's name in a graph and its bodies."""
-    for tensor in (*graph.input, *graph.output, *graph.initializer):
-        yield tensor.name
+    yield from (info.name for info in (*graph.input, *graph.output))
+    yield from (tensor.name for tensor in graph.initializer)
     for sparse in graph.sparse_initializer:
         yield sparse.values.name
     for node in graph.node:

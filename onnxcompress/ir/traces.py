@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 import onnx
 
-from onnxcompress.ir.model import Model
+from onnxcompress.ir.model import Constant, Model
 
 _PREFIXES: Final = ("pkg.torch.", "pkg.onnxscript.")
 """Keys under which exporters keep what they need to be debugged."""
@@ -47,7 +47,10 @@ def drop_traces(model: Model) -> int:
         graph.envelope = cleaner.clean(graph.envelope)
         graph.doc_string = graph.envelope.doc_string
         for tensor in (*graph.inputs, *graph.outputs, *graph.initializers):
-            tensor.envelope = cleaner.optional(tensor.envelope)  # type: ignore[type-var]
+            if isinstance(tensor, Constant):
+                tensor.envelope = cleaner.optional(tensor.envelope)
+            else:
+                tensor.envelope = cleaner.optional(tensor.envelope)
         for node in graph.nodes:
             node.envelope = cleaner.optional(node.envelope)
             for output in node.outputs:

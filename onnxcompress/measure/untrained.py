@@ -61,13 +61,14 @@ def _spread(values: NDArray[np.float64], axis: int, power: float, kurtosis: floa
     """Whether the powers along an axis vary as those of so many independent values do."""
     powers = np.square(values).mean(axis=axis)
     by_chance = (kurtosis - 1) * power**2 / values.shape[axis]
-    return _SPREAD[0] <= float(powers.var()) / by_chance <= _SPREAD[1]
+    return bool(_SPREAD[0] <= float(powers.var()) / by_chance <= _SPREAD[1])
 
 
 def _is_large(constant: Constant) -> bool:
     if len(constant.shape) < 2 or constant.dtype not in (np.float32, np.float16):
         return False
-    return min(constant.shape[0], constant.size // constant.shape[0]) >= _FEWEST
+    rows = constant.shape[0]
+    return rows >= _FEWEST and constant.size // rows >= _FEWEST
 
 
 def _rows(constant: Constant) -> NDArray[np.float64]:
