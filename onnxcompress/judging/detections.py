@@ -66,6 +66,14 @@ def _off_the_grid(boxes: Boxes) -> Boxes:
     return np.concatenate([centres, sizes], axis=1)
 
 
+def _fractions(logits: Boxes, *, among_all: bool) -> Boxes:
+    """Scores between 0 and 1, by softmax or sigmoid."""
+    if among_all:
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
+
+
 def _kept(boxes: Boxes, scores: Boxes, form: BoxForm) -> NDArray[np.float64]:
     """Detections (x1, y1, x2, y2, score, class) of anchors, each by its best class; suppressed."""
     classes = scores.argmax(axis=1)
@@ -116,11 +124,14 @@ class SplitHead:
         form: of the boxes.
         score_axis: of a sample's scores, along which classes lie.
         background: the class that is none, whose scores do not count; None if there is none.
+        are_logits: whether scores are yet to be made fractions: by a softmax where one class is
+            background, by a sigmoid elsewhere.
     """
 
     form: BoxForm
     score_axis: int
     background: int | None = None
+    are_logits: bool = False
     keeps_shape: bool = True
 
     def read(self, chunks: Chunks, outputs: Sequence[str]) -> list[NDArray[np.float64]]:
@@ -129,6 +140,8 @@ class SplitHead:
         for boxes, scores in zip(chunks[outputs[0]], chunks[outputs[1]], strict=True):
             table = np.moveaxis(scores, self.score_axis, -1).astype(np.float64)
             table = table.reshape(-1, table.shape[-1])
+            if self.are_logits:
+                table = _fractions(table, among_all=self.background is not None)
             if self.background is not None:
                 table = np.delete(table, self.background, axis=1)
             found.append(_kept(boxes.astype(np.float64).reshape(-1, 4), table, self.form))
@@ -174,22 +187,26 @@ class DetectionRows:
     Attributes:
         box: the column where the four numbers of the box begin.
         score: the column of the score.
-        label: the column of the class.
+        label: the column of the class; None where a second output holds it, or there is only one.
     """
 
     box: int
     score: int
-    label: int
+    label: int | None
     keeps_shape: bool = False
 
     def read(self, chunks: Chunks, outputs: Sequence[str]) -> list[NDArray[np.float64]]:
         """Detections of each sample."""
-        (name,) = outputs
         found = []
-        for sample in chunks[name]:
+        for index, sample in enumerate(chunks[outputs[0]]):
             table = sample.astype(np.float64).reshape(-1, sample.shape[-1])
-            columns = [*range(self.box, self.box + 4), self.score, self.label]
-            picked = table[:, columns]
+            classes = np.zeros(len(table))
+            if self.label is not None:
+                classes = table[:, self.label]
+            elif len(outputs) > 1:
+                classes = chunks[outputs[1]][index].astype(np.float64).reshape(-1)
+            columns = [*range(self.box, self.box + 4), self.score]
+            picked = np.concatenate([table[:, columns], classes[:, None]], axis=1)
             found.append(picked[picked[:, 4] >= LEAST_SCORE])
         return found
 

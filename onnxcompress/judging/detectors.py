@@ -24,7 +24,10 @@ from onnxcompress.judging.facts import OutputFacts
 from onnxcompress.judging.readings import Reading
 
 _FEWEST_ANCHORS: Final = 32
+_SUREST: Final = 16
+"""Anchors of the highest scores, by which a head is told."""
 _BOX_WORDS: Final = re.compile(r"box|det", re.IGNORECASE)
+_SCORE_WORDS: Final = re.compile(r"score|logit|conf|cls|class|prob", re.IGNORECASE)
 _LIKELY: Final = 0.98
 """The share of boxes that has to be in order for a form to be believed."""
 
@@ -63,11 +66,15 @@ def detectors(facts: Sequence[OutputFacts]) -> Iterator[Detector]:
             )
             return
         rows = _detection_rows(each)
+        beside: list[OutputFacts] = []
+        if rows is not None and rows.label is None:
+            beside = [other for other in facts if _are_classes_of(other, each)][:1]
         if rows is not None:
             yield Detector(
-                outputs=(each.name,),
+                outputs=(each.name, *(other.name for other in beside)),
                 reading=rows,
-                reason="rows of boxes in order, a score between 0 and 1 and a whole class number",
+                reason="rows of boxes in order and a score between 0 and 1"
+                + (", and a whole class number" if beside or rows.label is not None else ""),
             )
             return
 
@@ -100,11 +107,10 @@ def _with_scores(box: OutputFacts, facts: Sequence[OutputFacts]) -> Detector | N
     if rows is None or not len(table):
         return None
     others = [each for each in facts if each is not box]
-    scores = [
-        each
-        for each in others
-        if each.dtype_kind is Kind.FLOAT and each.values.size and each.are_fractions
-    ]
+    floats = [each for each in others if each.dtype_kind is Kind.FLOAT and each.values.size]
+    scores = [each for each in floats if each.are_fractions]
+    if not scores:
+        scores = [each for each in floats if _SCORE_WORDS.search(each.name)]
     indices = [
         each
         for each in others
@@ -113,12 +119,19 @@ def _with_scores(box: OutputFacts, facts: Sequence[OutputFacts]) -> Detector | N
     counts = [
         each
         for each in others
-        if each.dtype_kind is Kind.INTEGER and "num" in each.name.lower() and each.values.size
+        if "num" in each.name.lower()
+        and each.dtype_kind in (Kind.INTEGER, Kind.FLOAT)
+        and set(_sizes(each)) == {1}
+        and _holds_whole_numbers(each)
     ]
     form = _form(table)
     if form is None:
         return None
-    by_row = [each for each in scores if _sizes(each) == rows and not _holds_whole_numbers(each)]
+    by_row = [
+        each
+        for each in scores
+        if each.are_fractions and _sizes(each) == rows and not _holds_whole_numbers(each)
+    ]
     if by_row:
         classes = [
             each
@@ -137,7 +150,7 @@ def _with_scores(box: OutputFacts, facts: Sequence[OutputFacts]) -> Detector | N
         if box.varies_in_shape or each.varies_in_shape or min(rows) < _FEWEST_ANCHORS:
             continue
         shape = [n for n in each.shape if n != 1]
-        if len(shape) != 2 or rows[0] not in shape:
+        if len(each.shape) < 2 or len(shape) > 2 or rows[0] not in shape:
             continue
         axis = len(each.shape) - 1 if each.shape[-1] != rows[0] else len(each.shape) - 2
         if indices and axis == len(each.shape) - 2:
@@ -147,7 +160,12 @@ def _with_scores(box: OutputFacts, facts: Sequence[OutputFacts]) -> Detector | N
         background = _background(each, axis)
         return Detector(
             outputs=(box.name, each.name),
-            reading=SplitHead(form=form, score_axis=axis, background=background),
+            reading=SplitHead(
+                form=form,
+                score_axis=axis,
+                background=background,
+                are_logits=not each.are_fractions,
+            ),
             reason="boxes of all anchors, and their scores in another output",
         )
     return None
@@ -165,13 +183,19 @@ def _holds_whole_numbers(facts: OutputFacts) -> bool:
 
 
 def _background(scores: OutputFacts, axis: int) -> int | None:
-    """The class of no object, where scores are probabilities: the first or last, mostly chosen."""
-    if not scores.sums_to_one(axis):
-        return None
+    """The class of no object, the first or last, if a softmax gives or is to give the scores.
+
+    Logits of which one is above 0 nearly everywhere, and mostly that of one class, wait for one:
+    those for a sigmoid are all below it where there is nothing.
+    """
     table = np.moveaxis(scores.values, axis + 1, -1)
     chosen = np.bincount(table.argmax(axis=-1).ravel(), minlength=table.shape[-1])
     last = table.shape[-1] - 1
-    return last if chosen[last] > chosen[0] else 0
+    background = last if chosen[last] > chosen[0] else 0
+    if scores.are_fractions:
+        return background if scores.sums_to_one(axis) else None
+    is_sure = float(np.median(table.max(axis=-1))) > 0
+    return background if last and is_sure and chosen[background] > chosen.sum() / 2 else None
 
 
 def _form(table: NDArray[np.float64]) -> BoxForm | None:
@@ -202,7 +226,9 @@ def _raw_head(facts: OutputFacts) -> RawHead | None:
     is_outside = bool(boxes.max() > 1.5) or bool(boxes.min() < 0)
     if not is_outside and not _BOX_WORDS.search(facts.name):
         return None
-    has_objectness = axis == 1 and features >= 6
+    has_objectness = (
+        axis == 1 and features >= 6 and _has_objectness(scores.reshape(-1, features - 4))
+    )
     if boxes[..., 2:].min() < 0 and grid_of(anchors) is not None and boxes.max() < 32:
         form = BoxForm.GRID
     else:
@@ -215,11 +241,30 @@ def _raw_head(facts: OutputFacts) -> RawHead | None:
     return RawHead(feature_axis=axis, form=form, has_objectness=has_objectness)
 
 
+def _has_objectness(scores: NDArray[np.float64]) -> bool:
+    """Whether the first score is that of any object, told apart from that of the first class.
+
+    Where it is high one of the others is too, unless it is the score of a class itself.
+    """
+    first, others = scores[:, 0], scores[:, 1:].max(axis=1)
+    if np.ptp(first) == 0:
+        return True
+    surest = np.argsort(-first, kind="stable")[:_SUREST]
+    return bool(np.median(others[surest]) >= np.median(first[surest]) / 2)
+
+
 _ROW_FORMS: Final = {
     6: ((0, 4, 5), (0, 5, 4), (2, 1, 0)),
     7: ((1, 6, 5), (3, 2, 1), (1, 5, 6)),
+    5: ((0, 4, None),),
 }
 """By columns: where the box, the score and the class stand."""
+
+
+def _are_classes_of(facts: OutputFacts, rows: OutputFacts) -> bool:
+    """Whether an output holds one whole number for each row of another."""
+    count = [each.size // each.shape[-1] for each in rows.looked]
+    return facts is not rows and _sizes(facts) == count and _holds_whole_numbers(facts)
 
 
 def _detection_rows(facts: OutputFacts) -> DetectionRows | None:
@@ -233,7 +278,10 @@ def _detection_rows(facts: OutputFacts) -> DetectionRows | None:
     if not len(table) or not np.isfinite(table).all():
         return None
     for box, score, label in _ROW_FORMS.get(table.shape[1], ()):
-        boxes, scores, labels = table[:, box : box + 4], table[:, score], table[:, label]
+        if label is None and not (facts.varies_in_shape or _BOX_WORDS.search(facts.name)):
+            continue
+        boxes, scores = table[:, box : box + 4], table[:, score]
+        labels = np.zeros(len(table)) if label is None else table[:, label]
         is_score = bool(scores.min() >= 0) and bool(scores.max() <= 1) and len(set(scores)) > 2
         is_label = bool((labels == np.round(labels)).all())
         if is_score and is_label and _form(boxes) is BoxForm.CORNERS and boxes.max() > 0:

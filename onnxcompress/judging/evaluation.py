@@ -15,7 +15,7 @@ from onnxcompress.judging.custom import CustomEvaluation
 from onnxcompress.judging.facts import facts_of
 from onnxcompress.judging.kinds import OutputKind
 from onnxcompress.judging.questions import UNNAMED, Judged, Question, ask
-from onnxcompress.judging.readings import joined
+from onnxcompress.judging.readings import Reading, joined
 from onnxcompress.judging.score import OutputScore, Score, beside_itself, with_scores, worst_of
 from onnxcompress.judging.scoring import constant_drop, score_question
 from onnxcompress.measure.metric import CustomMetric, Form, Metric
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from onnxcompress.data.dataset import Dataset
     from onnxcompress.ir.model import Model
     from onnxcompress.runtime.session import Session
+
+
+_Read = dict[tuple[Reading, tuple[str, ...]], Any]
+"""What a batch says, by how it is read; two questions may ask the same of it."""
 
 
 @dataclass
@@ -130,6 +134,10 @@ class Evaluation:
                     f"output {question.name!r} of the original itself {answers.problem}, so "
                     f"nothing compares with it; choose other data or outputs (--judge)"
                 )
+        self._constants = {
+            question: constant_drop(question, *self._target(question, answers))
+            for question, answers in zip(self._asked, self._reference, strict=True)
+        }
         self._own = beside_itself(self._score(self._reference))
 
     @property
@@ -160,11 +168,12 @@ class Evaluation:
         found = [_Answers([], [], []) for _ in self._asked]
         done = kept = 0
         for count, outputs in chunks(session, self._data, self._batch_size, self._wanted):
+            read: _Read = {}
             for index, (question, answers) in enumerate(zip(self._asked, found, strict=True)):
                 if answers.problem or (question.samples or len(self._data)) <= answers.samples:
                     continue
                 shapes = like[index].shapes if like is not None else None
-                kept += self._take(question, answers, outputs, shapes)
+                kept += self._take(question, answers, outputs, shapes, read)
             done += count
             if like is None:
                 require_memory(kept, done, len(self._data))
@@ -187,7 +196,7 @@ class Evaluation:
                 problem=problem,
                 confidence=self._confidence,
                 seed=self._seed,
-                constant=constant_drop(question, theirs, target),
+                constant=self._constants[question],
             )
         return worst_of(
             [
@@ -204,8 +213,9 @@ class Evaluation:
         answers: _Answers,
         outputs: dict[str, np.ndarray],
         like: Sequence[tuple[int, ...]] | None,
+        seen: _Read,
     ) -> int:
-        """Reads what a batch says to a question and returns how many bytes of it are kept."""
+        """Reads what a batch says to a question and returns how many bytes more of it are kept."""
         picked = {name: outputs[name] for name in question.outputs}
         first = picked[question.outputs[0]]
         if any(has_nan(array) for array in picked.values()):
@@ -218,13 +228,19 @@ class Evaluation:
         answers.shapes.append(first.shape)
         begin = answers.samples
         answers.samples += len(first)
-        read = question.reading.read(picked, question.outputs)
+        key = (question.reading, question.outputs)
+        is_new = key not in seen
+        if is_new:
+            seen[key] = question.reading.read(picked, question.outputs)
+        read = seen[key]
         if _is_counted(question):
             assert question.labels is not None  # see _is_counted
             target = self._labels[question.labels][begin : answers.samples]
             answers.tallies.append(question.metric.tally(read, target))
             return 0
         answers.parts.append(read)
+        if not is_new:
+            return 0
         return sum(each.nbytes for each in read if isinstance(each, np.ndarray))
 
     def _target(self, question: Question, reference: _Answers) -> tuple[Any, Any]:

@@ -25,6 +25,7 @@ from onnxcompress.judging.readings import (
     Values,
     Vectors,
 )
+from onnxcompress.measure.detection_fit import DETECTION_FIT
 from onnxcompress.measure.metric import Form, Metric, Target
 from onnxcompress.measure.metrics import METRICS, resolve_metric
 from onnxcompress.measure.numbers import FRACTION_SCALE
@@ -45,6 +46,11 @@ STATE_SAMPLES: Final = 32
 SCORES_TOLERANCE: Final = 5.0
 """Scores behind choices may lose so many times the budget of what varies in them: choices that are
 sure stay what they are under noise that nobody would call the same model."""
+
+FIT_TOLERANCE: Final = 8.0
+"""Boxes may overlap with the original's by so many times the budget less than wholly, on average,
+and differ by as much in score: boxes of int8 models do by some 0.04, those shifted by a twentieth
+of their size by 0.1 and more."""
 
 _SCORES_SAMPLES: Final = 64
 _SCORES_BYTES: Final = 1 << 28
@@ -291,13 +297,20 @@ class _Asker:
         source = first if first in self.labels else UNNAMED if taker == first else None
         row = KINDS[OutputKind.DETECTIONS]
         name = row.metric if source is None or row.with_labels is None else row.with_labels
-        return Question(
+        fit = Question(
             outputs=group.outputs,
             kind=OutputKind.DETECTIONS,
             why=group.reason,
-            metric=METRICS[name],
+            metric=DETECTION_FIT,
             reading=group.reading,
+            tolerance=FIT_TOLERANCE,
+        )
+        return replace(
+            fit,
+            metric=METRICS[name],
             labels=source,
+            tolerance=1.0,
+            scores=fit if source is None else None,
         )
 
 
@@ -398,6 +411,8 @@ def _scaled(metric: Metric, facts: OutputFacts) -> Metric:
 
 def _with_scores(question: Question, facts: OutputFacts) -> Question:
     """The question, and what is asked of the scores that choices are made by."""
+    if question.metric.form is Form.DETECTIONS and question.labels is None:
+        return question
     chooses = question.metric.form in (Form.CLASSES, Form.SEQUENCES)
     if not chooses or question.labels is not None or facts.dtype_kind is not Kind.FLOAT:
         return replace(question, scores=None)

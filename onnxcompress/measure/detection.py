@@ -121,8 +121,8 @@ def detection_tally(output: Sequence[Boxes], reference: Sequence[Boxes]) -> RowT
     check_counts(output, reference)
     rows = np.empty((len(output), 4))
     for row, ours, theirs in zip(rows, output, reference, strict=True):
-        left, right = _confirming(ours), _confirming(theirs)
-        taker, taken = _matched(left, right)
+        left, right = confirming(ours), confirming(theirs)
+        taker, taken = matched(left, right)
         row[:] = (
             (right[taken, 4] >= SCORE).sum(),
             (right[:, 4] >= SCORE).sum(),
@@ -143,6 +143,32 @@ def detection_f1(sums: Sums) -> NDArray[np.float64]:
 
 
 detection_drop: Final = lost(detection_f1)
+
+
+def confirming(detections: np.ndarray) -> Boxes:
+    """Those of score 0.20 and more, by falling score."""
+    rows = check_detections(detections)
+    rows = rows[rows[:, 4] >= CONFIRMING_SCORE]
+    return rows[np.argsort(-rows[:, 4], kind="stable")]
+
+
+def matched(left: Boxes, right: Boxes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of places of boxes of one class that overlap by a half, one-to-one.
+
+    Args:
+        left: those that take, by falling score, the best of the right that is left.
+        right: those that are taken.
+    """
+    near = overlaps(left[:, :4], right[:, :4])
+    near[left[:, None, 5] != right[None, :, 5]] = 0
+    pairs = []
+    for taker in np.flatnonzero((near >= OVERLAP).any(axis=1)):
+        taken = int(near[taker].argmax())
+        if near[taker, taken] >= OVERLAP:
+            pairs.append((taker, taken))
+            near[:, taken] = 0
+    places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return places[:, 0], places[:, 1]
 
 
 def check_detections(detections: np.ndarray) -> Boxes:
@@ -178,24 +204,3 @@ def _kept(boxes: Boxes, order: NDArray[np.int64], iou: float) -> NDArray[np.int6
         far = ~(overlaps(boxes[kept[-1]], boxes[rest]) > iou).any(axis=0)
         order = rest[far]
     return np.concatenate(kept)
-
-
-def _confirming(detections: np.ndarray) -> Boxes:
-    """By falling score."""
-    rows = check_detections(detections)
-    rows = rows[rows[:, 4] >= CONFIRMING_SCORE]
-    return rows[np.argsort(-rows[:, 4], kind="stable")]
-
-
-def _matched(left: Boxes, right: Boxes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of places, one-to-one; both come by falling score."""
-    near = overlaps(left[:, :4], right[:, :4])
-    near[left[:, None, 5] != right[None, :, 5]] = 0
-    pairs = []
-    for taker in np.flatnonzero((near >= OVERLAP).any(axis=1)):
-        taken = int(near[taker].argmax())
-        if near[taker, taken] >= OVERLAP:
-            pairs.append((taker, taken))
-            near[:, taken] = 0
-    places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    return places[:, 0], places[:, 1]
