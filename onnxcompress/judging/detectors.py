@@ -104,10 +104,10 @@ def _with_scores(box: OutputFacts, facts: Sequence[OutputFacts]) -> Detector | N
     """A detector whose boxes have an output of their own."""
     rows = _rows(box)
     table = np.concatenate([each.reshape(-1, 4) for each in box.looked]).astype(np.float64)
-    if rows is None or not len(table):
+    if rows is None:
         return None
     others = [each for each in facts if each is not box]
-    floats = [each for each in others if each.dtype_kind is Kind.FLOAT and each.values.size]
+    floats = [each for each in others if each.dtype_kind is Kind.FLOAT]
     scores = [each for each in floats if each.are_fractions]
     if not scores:
         scores = [each for each in floats if _SCORE_WORDS.search(each.name)]
@@ -127,10 +127,13 @@ def _with_scores(box: OutputFacts, facts: Sequence[OutputFacts]) -> Detector | N
     form = _form(table)
     if form is None:
         return None
+    if not len(table):
+        scores = [each for each in floats if _SCORE_WORDS.search(each.name)]
     by_row = [
         each
         for each in scores
-        if each.are_fractions and _sizes(each) == rows and not _holds_whole_numbers(each)
+        if _sizes(each) == rows
+        and (not len(table) or (each.are_fractions and not _holds_whole_numbers(each)))
     ]
     if by_row:
         classes = [
@@ -179,7 +182,7 @@ def _holds_whole_numbers(facts: OutputFacts) -> bool:
     if facts.dtype_kind is Kind.INTEGER:
         return True
     values = facts.values if facts.dtype_kind is Kind.FLOAT else np.array([0.5])
-    return bool(values.size) and bool((values == np.round(values)).all())
+    return bool((values == np.round(values)).all())
 
 
 def _background(scores: OutputFacts, axis: int) -> int | None:
@@ -202,6 +205,8 @@ def _form(table: NDArray[np.float64]) -> BoxForm | None:
     """What the four numbers are, from boxes of shape (boxes, 4)."""
     if not np.isfinite(table).all():
         return None
+    if not len(table):
+        return BoxForm.CORNERS
     ordered = (table[:, 2] >= table[:, 0]) & (table[:, 3] >= table[:, 1])
     if ordered.mean() >= _LIKELY:
         return BoxForm.CORNERS
@@ -269,19 +274,20 @@ def _are_classes_of(facts: OutputFacts, rows: OutputFacts) -> bool:
 
 def _detection_rows(facts: OutputFacts) -> DetectionRows | None:
     """Rows that suppression left."""
-    arrays = [each.reshape(-1, each.shape[-1]) for each in facts.looked if each.ndim]
-    if not arrays or len(arrays) != len(facts.looked):
+    widths = {each.shape[-1:] for each in facts.looked}
+    if len(widths) > 1 or not facts.shape or not facts.shape[-1]:
         return None
-    if len({each.shape[1] for each in arrays}) > 1:
-        return None
-    table = np.concatenate(arrays).astype(np.float64)
-    if not len(table) or not np.isfinite(table).all():
+    table = np.concatenate([each.reshape(-1, facts.shape[-1]) for each in facts.looked])
+    table = table.astype(np.float64)
+    if not np.isfinite(table).all():
         return None
     for box, score, label in _ROW_FORMS.get(table.shape[1], ()):
         if label is None and not (facts.varies_in_shape or _BOX_WORDS.search(facts.name)):
             continue
         boxes, scores = table[:, box : box + 4], table[:, score]
         labels = np.zeros(len(table)) if label is None else table[:, label]
+        if not len(table):
+            return DetectionRows(box=box, score=score, label=label)
         is_score = bool(scores.min() >= 0) and bool(scores.max() <= 1) and len(set(scores)) > 2
         is_label = bool((labels == np.round(labels)).all())
         if is_score and is_label and _form(boxes) is BoxForm.CORNERS and boxes.max() > 0:

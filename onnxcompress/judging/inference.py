@@ -203,6 +203,11 @@ _RULES: Final[tuple[_Rule, ...]] = (
         lambda c: c.facts.dtype_kind in (Kind.INTEGER, Kind.BOOL),
     ),
     _Rule(
+        OutputKind.INTEGERS,
+        "it is empty on these samples, so all that can be seen is whether it stays so",
+        lambda c: not c.facts.values.size,
+    ),
+    _Rule(
         OutputKind.STATE,
         "an input of that name takes it back",
         lambda c: c.facts.fed_back is not None,

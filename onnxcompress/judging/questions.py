@@ -26,6 +26,7 @@ from onnxcompress.judging.readings import (
     Vectors,
 )
 from onnxcompress.measure.detection_fit import DETECTION_FIT
+from onnxcompress.measure.equality import equal_rows_tally
 from onnxcompress.measure.metric import Form, Metric, Target
 from onnxcompress.measure.metrics import METRICS, resolve_metric
 from onnxcompress.measure.numbers import FRACTION_SCALE
@@ -236,7 +237,7 @@ class _Asker:
             outputs=(facts.name,),
             kind=kind,
             why=why,
-            metric=_scaled(chosen, facts),
+            metric=_fitted(chosen, facts),
             reading=reading_of(facts, kind, chosen.form, blank),
             labels=source if chosen.target is Target.LABELS else None,
             tolerance=STATE_TOLERANCE if kind is OutputKind.STATE else 1.0,
@@ -401,12 +402,20 @@ def _keys(facts: OutputFacts) -> tuple[object, ...]:
     return tuple(keys)
 
 
-def _scaled(metric: Metric, facts: OutputFacts) -> Metric:
-    """The metric with the natural scale of the output's numbers."""
+def _fitted(metric: Metric, facts: OutputFacts) -> Metric:
+    """The metric with the natural scale of the output's numbers, or for its free rows."""
+    if metric.form is Form.ROWS and _holds_free_rows(facts):
+        return replace(metric, tally=equal_rows_tally)
     if metric.form is not Form.CHANNELS or not facts.is_bounded:
         return metric
     tally: Callable[..., Tally] = metric.tally
     return replace(metric, tally=partial(tally, scale=FRACTION_SCALE))
+
+
+def _holds_free_rows(facts: OutputFacts) -> bool:
+    """Whether samples are tables of a free number of rows."""
+    shapes = {each.shape[1:] for each in facts.looked}
+    return facts.varies_in_shape and len(facts.shape) == 2 and len(shapes) == 1
 
 
 def _with_scores(question: Question, facts: OutputFacts) -> Question:
@@ -499,7 +508,7 @@ def _rephrased(question: Question, metric: Metric, facts: OutputFacts, labels: L
     labelled = metric.target is Target.LABELS
     rephrased = replace(
         question,
-        metric=_scaled(metric, facts),
+        metric=_fitted(metric, facts),
         reading=reading,
         labels=source if labelled else None,
     )

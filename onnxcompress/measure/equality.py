@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -29,6 +30,31 @@ def equal_tally(output: np.ndarray | Sequence[Any], target: np.ndarray | Sequenc
     pairs = zip(output, target, strict=True)
     shares = [_share(np.asarray(ours), np.asarray(wanted)) for ours, wanted in pairs]
     return RowTally(np.stack([np.array(shares, dtype=np.float64), np.ones(len(shares))], axis=1))
+
+
+def equal_rows_tally(output: Sequence[np.ndarray], target: Sequence[np.ndarray]) -> RowTally:
+    """Rows that both hold, twice, and rows of both; (samples, 2). Their order does not count.
+
+    For a free number of rows, such as what NonMaxSuppression selects: that is F1.
+
+    Args:
+        output: tables, (rows, columns) for each sample.
+        target: those of the labels or of the original, alike.
+
+    Raises:
+        DataError: there are not as many targets as samples.
+    """
+    check_counts(output, target)
+    rows = []
+    for ours, wanted in zip(output, target, strict=True):
+        left, right = _counts_of_rows(ours), _counts_of_rows(wanted)
+        rows.append([2 * (left & right).total(), left.total() + right.total()])
+    return RowTally(np.array(rows, dtype=np.float64))
+
+
+def _counts_of_rows(table: np.ndarray) -> Counter[tuple[Any, ...]]:
+    array = np.asarray(table)
+    return Counter(map(tuple, array.reshape(-1, array.shape[-1]).tolist()))
 
 
 equal_value: Final = mean

@@ -58,7 +58,7 @@ def scenes(rng: Rng, pictures: int = 60, classes: int = CLASSES, empty: bool = F
             kind, best = rng.integers(classes), rng.uniform(0.45, 0.95)
             near = np.argsort(np.abs(centres - centre).sum(axis=1))[:5]
             falling = best * np.linspace(1, 0.4, len(near))
-            boxes[at, near] = [*centre, *size] + rng.standard_normal((len(near), 4))
+            boxes[at, near] = rng.normal([*centre, *size], 1, (len(near), 4))
             scores[at, near, kind] = np.maximum(scores[at, near, kind], falling)
             rows.append([*(centre - size / 2), *(centre + size / 2), best, kind])
         found = np.array(rows).reshape(-1, 6)
@@ -100,12 +100,12 @@ def _labelled(scene: Scenes, classes: np.ndarray) -> Scenes:
     return replace(scene, scores=scene.scores[..., np.argsort(classes)], objects=objects)
 
 
-def boxes_shifted(scene: Scenes, rng: Rng) -> Scenes:
+def boxes_shifted(scene: Scenes, _rng: Rng) -> Scenes:
     """By five per cent of the picture."""
     return _moved(scene, lambda box: box + np.array([0.05 * SIDE, 0.05 * SIDE, 0, 0]))
 
 
-def boxes_shifted_by_their_size(scene: Scenes, rng: Rng) -> Scenes:
+def boxes_shifted_by_their_size(scene: Scenes, _rng: Rng) -> Scenes:
     def change(box: np.ndarray) -> np.ndarray:
         moved = box.copy()
         moved[..., :2] += 0.05 * box[..., 2:]
@@ -114,39 +114,39 @@ def boxes_shifted_by_their_size(scene: Scenes, rng: Rng) -> Scenes:
     return _moved(scene, change)
 
 
-def boxes_grown(scene: Scenes, rng: Rng) -> Scenes:
+def boxes_grown(scene: Scenes, _rng: Rng) -> Scenes:
     return _moved(scene, lambda box: box * np.array([1, 1, 1.1, 1.1]))
 
 
-def axes_swapped(scene: Scenes, rng: Rng) -> Scenes:
+def axes_swapped(scene: Scenes, _rng: Rng) -> Scenes:
     return _moved(scene, lambda box: box[..., [1, 0, 3, 2]])
 
 
-def scores_halved(scene: Scenes, rng: Rng) -> Scenes:
+def scores_halved(scene: Scenes, _rng: Rng) -> Scenes:
     return _scored(scene, lambda score: score / 2)
 
 
-def scores_inverted(scene: Scenes, rng: Rng) -> Scenes:
+def scores_inverted(scene: Scenes, _rng: Rng) -> Scenes:
     return _scored(scene, lambda score: 1 - score)
 
 
-def scores_constant(scene: Scenes, rng: Rng) -> Scenes:
+def scores_constant(scene: Scenes, _rng: Rng) -> Scenes:
     """Nothing is found at all."""
     objects = [rows[:0] for rows in scene.objects]
     return replace(scene, scores=np.full_like(scene.scores, 0.01), objects=objects)
 
 
-def classes_swapped(scene: Scenes, rng: Rng) -> Scenes:
+def classes_swapped(scene: Scenes, _rng: Rng) -> Scenes:
     return _labelled(scene, np.roll(np.arange(scene.scores.shape[-1]), 1))
 
 
-def class_never_found(scene: Scenes, rng: Rng) -> Scenes:
+def class_never_found(scene: Scenes, _rng: Rng) -> Scenes:
     scores = scene.scores.copy()
     scores[..., 0] = 0.001
     return replace(scene, scores=scores, objects=[rows[rows[:, 5] != 0] for rows in scene.objects])
 
 
-def first_for_all(scene: Scenes, rng: Rng) -> Scenes:
+def first_for_all(scene: Scenes, _rng: Rng) -> Scenes:
     return replace(
         scene,
         boxes=np.broadcast_to(scene.boxes[:1], scene.boxes.shape),

@@ -27,27 +27,27 @@ def noisy(values: np.ndarray, rng: Rng, decibels: float) -> np.ndarray:
     return (values + noise).astype(values.dtype)
 
 
-def constant(values: np.ndarray, rng: Rng) -> np.ndarray:
+def constant(values: np.ndarray, _rng: Rng) -> np.ndarray:
     return np.broadcast_to(values.mean(axis=0).astype(values.dtype), values.shape).copy()
 
 
-def first_for_all(values: np.ndarray, rng: Rng) -> np.ndarray:
+def first_for_all(values: np.ndarray, _rng: Rng) -> np.ndarray:
     return np.broadcast_to(values[:1], values.shape).copy()
 
 
-def inverted(values: np.ndarray, rng: Rng) -> np.ndarray:
+def inverted(values: np.ndarray, _rng: Rng) -> np.ndarray:
     return values.min() + values.max() - values
 
 
-def swapped(values: np.ndarray, rng: Rng) -> np.ndarray:
+def swapped(values: np.ndarray, _rng: Rng) -> np.ndarray:
     return np.roll(values, 1, axis=1)
 
 
-def scaled(values: np.ndarray, rng: Rng) -> np.ndarray:
+def scaled(values: np.ndarray, _rng: Rng) -> np.ndarray:
     return values * np.asarray(0.5, values.dtype)
 
 
-def dead(values: np.ndarray, rng: Rng) -> np.ndarray:
+def dead(values: np.ndarray, _rng: Rng) -> np.ndarray:
     return np.zeros_like(values)
 
 
@@ -55,13 +55,13 @@ def shuffled(values: np.ndarray, rng: Rng) -> np.ndarray:
     return values[rng.permutation(len(values))]
 
 
-def never_chosen(values: np.ndarray, rng: Rng) -> np.ndarray:
+def never_chosen(values: np.ndarray, _rng: Rng) -> np.ndarray:
     changed = values.copy()
     changed[:, 0] = values.min() - 1
     return changed
 
 
-def one_column_dead(values: np.ndarray, rng: Rng) -> np.ndarray:
+def one_column_dead(values: np.ndarray, _rng: Rng) -> np.ndarray:
     changed = values.copy()
     changed[:, -1] = values[:, -1].mean()
     return changed
