@@ -95,7 +95,7 @@ def _last(facts: OutputFacts) -> int:
 
 def _rows(facts: OutputFacts) -> list[int] | None:
     """How many boxes each sample has, for an output of boxes."""
-    if any(each.shape[-1:] != (4,) for each in facts.looked):
+    if any(np.shape(each)[-1:] != (4,) for each in facts.looked):
         return None
     return [each.size // 4 for each in facts.looked]
 
@@ -175,7 +175,7 @@ def _with_scores(box: OutputFacts, facts: Sequence[OutputFacts]) -> Detector | N
 
 
 def _sizes(facts: OutputFacts) -> list[int]:
-    return [each.size for each in facts.looked]
+    return [np.size(each) for each in facts.looked]
 
 
 def _holds_whole_numbers(facts: OutputFacts) -> bool:

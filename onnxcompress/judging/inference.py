@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnxcompress.data.casting import Kind, kind_of
 from onnxcompress.judging.facts import OutputFacts
 from onnxcompress.judging.kinds import OutputKind
-from onnxcompress.judging.looks import are_peaked, are_smooth, have_unit_length
+from onnxcompress.judging.looks import are_peaked, are_smooth, are_told_apart, have_unit_length
 
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _CLASS_WORDS: Final = frozenset(
@@ -55,6 +55,30 @@ _EMBEDDING_WORDS: Final = frozenset(
         "descriptor",
     ]
 )
+_POINT_WORDS: Final = frozenset(
+    [
+        "landmark",
+        "landmarks",
+        "keypoint",
+        "keypoints",
+        "kpt",
+        "kpts",
+        "kps",
+        "point",
+        "points",
+        "joint",
+        "joints",
+        "pose",
+        "coord",
+        "coords",
+        "coordinates",
+        "params",
+        "vertices",
+        "regression",
+    ]
+)
+_HIDDEN_WORDS: Final = frozenset(["hidden", "state", "states", "encoder", "encoded", "memory"])
+_SCORE_WORDS: Final = _CLASS_WORDS | {"score", "scores", "confidence", "conf", "sigmoid"}
 _POOLING: Final = frozenset(
     [
         "GlobalAveragePool",
@@ -111,6 +135,12 @@ class _Case:
     @cached_property
     def has_class_words(self) -> bool:
         return bool(self.words & _CLASS_WORDS)
+
+    @cached_property
+    def reach_both_ends(self) -> bool:
+        """Whether values lie between 0 and 1, and come near to both."""
+        values = self.facts.values
+        return self.facts.are_fractions and bool(values.max() > 0.9) and bool(values.min() < 0.1)
 
     @cached_property
     def last(self) -> int:
@@ -264,6 +294,16 @@ _RULES: Final[tuple[_Rule, ...]] = (
         lambda c: _is_line(c) and are_peaked(c.rows) and bool(c.rows.min() < 0),
     ),
     _Rule(
+        OutputKind.LABELS,
+        "scores between 0 and 1 that come near to both",
+        lambda c: _is_line(c) and c.rows.shape[1] >= _MANY and c.reach_both_ends,
+    ),
+    _Rule(
+        OutputKind.NUMBERS,
+        "its columns measure different things, by its name or by how far apart they lie",
+        lambda c: _is_line(c) and (bool(c.words & _POINT_WORDS) or are_told_apart(c.rows)),
+    ),
+    _Rule(
         OutputKind.EMBEDDING,
         f"{_MANY} values or more, none of which stands out",
         lambda c: _is_line(c) and c.rows.shape[1] >= _MANY,
@@ -290,6 +330,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
             _is_token_table(c)
             and c.shape[-1] >= 16
             and c.facts.op not in ("Sigmoid", *_POOLING)
+            and not c.words & (_EMBEDDING_WORDS | _HIDDEN_WORDS)
             and are_peaked(c.rows)
         ),
     ),
@@ -311,6 +352,12 @@ def kind_of_output(facts: OutputFacts, labels: np.ndarray | None = None) -> Find
     return Finding(
         kind=OutputKind.NUMBERS, reason="several numbers, and nothing says that they are scores"
     )
+
+
+def are_scores(facts: OutputFacts) -> bool:
+    """Whether values are scores between 0 and 1, by what computes them or what they are called."""
+    words = {word.lower() for word in _WORD.findall(facts.name)}
+    return facts.is_bounded or (bool(words & _SCORE_WORDS) and facts.are_fractions)
 
 
 def class_axis_of_map(facts: OutputFacts) -> int | None:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 _EXPECTED_TOP: Final = {2: 0.56, 3: 0.85, 4: 1.03, 5: 1.16, 8: 1.42, 10: 1.54, 16: 1.77, 32: 2.07}
 _FEWEST_CLASSES: Final = 5
 _MARGIN: Final = 1.2
+_SKEW: Final = 1.2
+_APART: Final = 3.0
 _UNIT: Final = 1e-3
 _SMOOTH: Final = 0.9
 
@@ -18,8 +20,9 @@ def are_peaked(rows: NDArray[np.float64]) -> bool:
     """Whether one score of each row stands out, and not the same one throughout, as classes' do.
 
     The highest score of `n` independent normal ones lies about sqrt(2 ln n) deviations above their
-    mean (less for few); scores of a trained classifier lie further out. Columns whose own means
-    tell them apart more than samples do are measurements, not classes.
+    mean (less for few); scores of a trained classifier lie further out, and further than the lowest
+    lies below, unlike a feature that is far larger than the others. Columns whose own means tell
+    them apart more than samples do are measurements, not classes.
 
     Args:
         rows: shape (rows, classes).
@@ -32,10 +35,13 @@ def are_peaked(rows: NDArray[np.float64]) -> bool:
     if not told.any():
         return False
     tops = (rows.max(axis=1) - rows.mean(axis=1))[told] / deviation[told]
+    bottoms = (rows.mean(axis=1) - rows.min(axis=1))[told] / deviation[told]
     between = rows.mean(axis=0).var()
     total = rows.var()
     distinct = len(np.unique(rows.argmax(axis=1)))
-    is_outlying = float(tops.mean()) > _MARGIN * _expected_top(classes)
+    is_outlying = float(tops.mean()) > max(
+        _MARGIN * _expected_top(classes), _SKEW * float(bottoms.mean())
+    )
     return is_outlying and distinct > 1 and bool(between < 0.5 * total)
 
 
@@ -44,6 +50,17 @@ def _expected_top(classes: int) -> float:
         return float(np.interp(classes, list(_EXPECTED_TOP), list(_EXPECTED_TOP.values())))
     root = np.sqrt(2 * np.log(classes))
     return float(root - (np.log(np.log(classes)) + np.log(4 * np.pi)) / (2 * root) + 0.58 / root)
+
+
+def are_told_apart(rows: NDArray[np.float64]) -> bool:
+    """Whether most columns lie further from each other than samples do, as places in a picture.
+
+    Args:
+        rows: shape (samples, columns).
+    """
+    means, deviations = rows.mean(axis=0), rows.std(axis=0)
+    apart = np.abs(means - means.mean())
+    return len(rows) > 1 and bool(np.median(apart - _APART * deviations) > 0)
 
 
 def have_unit_length(rows: NDArray[np.float64]) -> bool:

@@ -13,7 +13,12 @@ from onnxcompress.data.casting import Kind, kind_of
 from onnxcompress.errors import DataError, RecipeError
 from onnxcompress.judging.detectors import Detector, detectors
 from onnxcompress.judging.facts import OutputFacts
-from onnxcompress.judging.inference import class_axis_of_map, feature_axis, kind_of_output
+from onnxcompress.judging.inference import (
+    are_scores,
+    class_axis_of_map,
+    feature_axis,
+    kind_of_output,
+)
 from onnxcompress.judging.kinds import KINDS, OutputKind
 from onnxcompress.judging.readings import (
     Channels,
@@ -376,7 +381,9 @@ def reading_of(
     if form is Form.CLASSES and max((n for n in facts.shape), default=1) > 1:
         return Choices(class_axis=axis)
     if form is Form.CHANNELS and (numbers or facts.dtype_kind in (Kind.INTEGER, Kind.BOOL)):
-        return Channels(axis=None if kind is OutputKind.STATE else feature_axis(facts))
+        is_curve = kind is OutputKind.MAP and sum(n != 1 for n in facts.shape) < 2
+        is_one = is_curve or kind is OutputKind.STATE
+        return Channels(axis=None if is_one else feature_axis(facts))
     if form is Form.VECTORS and numbers:
         return Vectors()
     if form is Form.SEQUENCES:
@@ -406,7 +413,7 @@ def _fitted(metric: Metric, facts: OutputFacts) -> Metric:
     """The metric with the natural scale of the output's numbers, or for its free rows."""
     if metric.form is Form.ROWS and _holds_free_rows(facts):
         return replace(metric, tally=equal_rows_tally)
-    if metric.form is not Form.CHANNELS or not facts.is_bounded:
+    if metric.form is not Form.CHANNELS or not _are_scores(facts):
         return metric
     tally: Callable[..., Tally] = metric.tally
     return replace(metric, tally=partial(tally, scale=FRACTION_SCALE))
@@ -414,8 +421,13 @@ def _fitted(metric: Metric, facts: OutputFacts) -> Metric:
 
 def _holds_free_rows(facts: OutputFacts) -> bool:
     """Whether samples are tables of a free number of rows."""
-    shapes = {each.shape[1:] for each in facts.looked}
-    return facts.varies_in_shape and len(facts.shape) == 2 and len(shapes) == 1
+    if not facts.varies_in_shape or len(facts.shape) != 2:
+        return False
+    return len({each.shape[1:] for each in facts.looked}) == 1
+
+
+def _are_scores(facts: OutputFacts) -> bool:
+    return facts.dtype_kind is Kind.FLOAT and bool(facts.values.size) and are_scores(facts)
 
 
 def _with_scores(question: Question, facts: OutputFacts) -> Question:

@@ -111,6 +111,8 @@ def _beside(question: Question, ours: Any, target: Any) -> dict[str, float] | No
 def constant_drop(question: Question, theirs: Any, target: Any) -> float | None:
     """What a model would drop that gives the most common answer to all; None if unknown."""
     metric = question.metric
+    if len(theirs) == 1 and not _is_tallied(theirs):
+        return 0.0
     if metric.target is Target.LABELS:
         return _constant_label_drop(metric, theirs, target)
     if metric.form is Form.CHANNELS:

@@ -120,6 +120,9 @@ def _centre(arrays: Sequence[np.ndarray]) -> tuple[NDArray[np.float64], NDArray[
     squares = np.zeros(len(arrays[0]))
     alike = len({array.shape for array in arrays}) == 1 and len(arrays) > 1
     places = 0
+    if len(arrays) == 1 and arrays[0].shape[1] < 2:
+        # One number alone does not tell what varies: it is measured from 0.
+        return total, np.square(_wide(arrays[0])).mean(axis=1)
     if not alike:
         total = np.zeros((len(arrays[0]), 1))
     for array in arrays:

@@ -19,9 +19,13 @@ from onnxcompress.measure.predictions import Output
 from onnxcompress.measure.rates import lost, mean, ratio
 from onnxcompress.measure.tally import RowTally
 
+LEAST_SPREAD: Final = 1e-4
+"""The least spread that vectors are measured by, as a share of their length; float32 resolves less
+after many sums."""
+
 
 def mean_vector(reference: Output) -> NDArray[np.float64]:
-    """The original's mean over samples, shape (elements,).
+    """The original's mean over samples, shape (elements,); of a single one 0, as nothing varies.
 
     Raises:
         DataError: there are no samples, or their outputs are no vectors of one length.
@@ -29,6 +33,8 @@ def mean_vector(reference: Output) -> NDArray[np.float64]:
     vectors = vectors_of(reference, "the original's outputs")
     if not len(vectors):
         raise DataError("there are no samples to take a mean of; give some")
+    if len(vectors) == 1:
+        return np.zeros(vectors.shape[1])
     average: NDArray[np.float64] = vectors.mean(axis=0)
     return average
 
@@ -54,6 +60,8 @@ def embedding_tally(output: Output, reference: Output, centre: NDArray[np.float6
         )
     left, right = ours - centre.reshape(-1), theirs - centre.reshape(-1)
     powers = np.einsum("ij,ij->i", left, left) + np.einsum("ij,ij->i", right, right)
+    least = 2 * (LEAST_SPREAD**2) * np.einsum("ij,ij->i", theirs, theirs)
+    powers = np.maximum(powers, least)
     apart = ours - theirs
     # `1 - |a - b|^2 / (aa + bb)` is the same, and 1 exactly where both are equal.
     similarity = 1 - ratio(np.einsum("ij,ij->i", apart, apart), powers, 0.0)

@@ -67,13 +67,18 @@ def _shape(answer: Any) -> tuple[int | str | None, ...]:
     return tuple(f"d{axis}" for axis in range(np.asarray(answer[0]).ndim))
 
 
+def parted(judged: str) -> tuple[str, str, str]:
+    """A `--judge` of the command line, cut at the equals sign."""
+    return judged.partition("=")
+
+
 def judge(
     original: Scripted,
     candidate: Answers,
     labels: Mapping[str, np.ndarray] | None = None,
     *,
     metric: str | None = None,
-    judged: Sequence[tuple[str, str | None]] = (),
+    judged: Sequence[str] = (),
 ) -> Score:
     """The score of other answers beside the original's."""
     count = len(next(iter(original._answers.values())))
@@ -85,6 +90,6 @@ def judge(
         data,
         1,
         resolve_metric(metric) if metric else None,
-        judged=[Judged.of(*each) for each in judged],
+        judged=[Judged.of(name, how or None) for name, _, how in map(parted, judged)],
     )
     return evaluation.score(cast(Session, Scripted(candidate)))
