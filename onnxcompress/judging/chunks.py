@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 LOOKED: Final = 64
 """Samples that the kinds of outputs are told from."""
 
-_LOOKED_BYTES: Final = 1 << 28
+_LOOKED_BYTES: Final = 1 << 26
+"""Or fewer, as soon as these take so much: statistics widen them several times."""
 
 
 def chunks(

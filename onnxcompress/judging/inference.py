@@ -95,6 +95,9 @@ _MANY: Final = 64
 _CLASSES_AT_A_PLACE: Final = 256
 """Maps of more channels than this hold features, not classes."""
 
+_FEWEST_PLACES: Final = 64
+"""Tables of fewer whole numbers are no pictures."""
+
 _CHANCE: Final = 1.5
 """Labels fit scores whose highest is right so many times as often as chance would have it."""
 
@@ -380,6 +383,16 @@ def class_axis_of_map(facts: OutputFacts) -> int | None:
     if named and channels is not None and 2 <= shape[channels] <= _CLASSES_AT_A_PLACE:
         return None if facts.are_fractions else channels
     return None
+
+
+def is_class_map(facts: OutputFacts) -> bool:
+    """Whether whole numbers are the classes at each place of a picture: few, and small."""
+    if facts.dtype_kind is not Kind.INTEGER or facts.varies_in_shape:
+        return False
+    if sum(n != 1 for n in facts.shape) != 2 or np.prod(facts.shape) < _FEWEST_PLACES:
+        return False
+    classes = np.unique(facts.looked)
+    return bool(classes[0] >= 0) and bool(classes[-1] < _CLASSES_AT_A_PLACE)
 
 
 def feature_axis(facts: OutputFacts) -> int | None:

@@ -17,6 +17,7 @@ from onnxcompress.judging.inference import (
     are_scores,
     class_axis_of_map,
     feature_axis,
+    is_class_map,
     kind_of_output,
 )
 from onnxcompress.judging.kinds import KINDS, OutputKind
@@ -266,6 +267,8 @@ class _Asker:
         if kind is OutputKind.SEQUENCE and blank is not None:
             return METRICS["cer"]
         if kind is OutputKind.MAP and class_axis_of_map(facts) is not None:
+            return METRICS["miou"]
+        if kind is OutputKind.INTEGERS and is_class_map(facts):
             return METRICS["miou"]
         name = row.with_labels if labelled and row.with_labels else row.metric
         return METRICS[name]

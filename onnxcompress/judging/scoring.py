@@ -124,18 +124,29 @@ def constant_drop(question: Question, theirs: Any, target: Any) -> float | None:
         return None  # samples differ in shape, so no answer is one to all of them
     if metric.form in _FORMS_OF_ANSWERS:
         common = _most_common(theirs)
-        constant: Any = [common] * len(theirs)
-        if isinstance(theirs, np.ndarray):
-            constant = np.array(constant, dtype=theirs.dtype)
-        once = _once(len(theirs))
-        reference = metric.tally(theirs, target).sums(once)
-        return float(metric.drop(metric.tally(constant, target).sums(once), reference)[0])
-    if metric.form is Form.VECTORS:
-        return 0.0 if bool((theirs == theirs[:1]).all()) else None
-    return None
+    elif isinstance(theirs, np.ndarray) and theirs.dtype.kind == "f":
+        common = np.mean(theirs, axis=0, dtype=np.float64).astype(theirs.dtype)
+    else:
+        return None
+    constant: Any = [common] * len(theirs)
+    if isinstance(theirs, np.ndarray):
+        constant = np.broadcast_to(np.asarray(common, theirs.dtype), theirs.shape)
+    return _plain_drop(metric, constant, theirs, target)
+
+
+def _plain_drop(metric: Metric, ours: Any, theirs: Any, target: Any) -> float | None:
+    """The drop without any interval; None where there is none, as of an infinite original."""
+    once = _once(len(theirs))
+    reference = metric.tally(theirs, target).sums(once)
+    with np.errstate(invalid="ignore"):
+        drop = float(metric.drop(metric.tally(ours, target).sums(once), reference)[0])
+    return None if math.isnan(drop) else drop
 
 
 def _constant_label_drop(metric: Metric, theirs: Any, labels: np.ndarray) -> float | None:
+    if metric.form is Form.CHANNELS and isinstance(theirs, np.ndarray):
+        mean = np.mean(theirs, axis=0, dtype=np.float64)
+        return _plain_drop(metric, np.broadcast_to(mean, theirs.shape), theirs, labels)
     if not metric.counts_answers or labels.ndim != 1 or is_float(labels.dtype):
         return None
     told = labels[labels >= 0] if labels.dtype.kind in "iu" else labels
@@ -154,8 +165,9 @@ def _most_common(answers: Any) -> Any:
 
 def _key(answer: Any) -> Any:
     if isinstance(answer, np.ndarray):
-        values = tuple(answer.ravel().tolist())
-        return (answer.shape, repr(values) if answer.dtype == object else values)
+        if answer.dtype == object:
+            return (answer.shape, repr(answer.ravel().tolist()))
+        return (answer.shape, answer.tobytes())
     return repr(answer) if isinstance(answer, dict) else answer
 
 

@@ -12,11 +12,11 @@ SAMPLES: Final = 120
 
 def softmax(values: np.ndarray, axis: int = -1) -> np.ndarray:
     powers = np.exp(values - values.max(axis=axis, keepdims=True))
-    return (powers / powers.sum(axis=axis, keepdims=True)).astype(np.float32)
+    return np.asarray((powers / powers.sum(axis=axis, keepdims=True)).astype(np.float32))
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
-    return (1 / (1 + np.exp(-values))).astype(np.float32)
+    return np.asarray((1 / (1 + np.exp(-values))).astype(np.float32))
 
 
 def logits(rng: Rng, classes: int, samples: int = SAMPLES) -> np.ndarray:
@@ -62,7 +62,7 @@ def curve(rng: Rng, length: int = 200) -> np.ndarray:
         * np.sin(2 * np.pi * (rate * times + rng.random((SAMPLES, 1))))
         for rate in (1, 2, 3, 5)
     ]
-    return np.sum(waves, axis=0).astype(np.float32)
+    return np.asarray(np.sum(waves, axis=0).astype(np.float32))
 
 
 def voiced(rng: Rng, length: int = 120) -> np.ndarray:
@@ -73,15 +73,19 @@ def voiced(rng: Rng, length: int = 120) -> np.ndarray:
 
 def forecast(rng: Rng, steps: int = 24) -> np.ndarray:
     level = rng.normal(50, 20, (SAMPLES, 1))
-    return (level + 5 * np.sin(np.arange(steps) / 4) + rng.normal(0, 2, (SAMPLES, steps))).astype(
-        np.float32
+    return np.asarray(
+        (level + 5 * np.sin(np.arange(steps) / 4) + rng.normal(0, 2, (SAMPLES, steps))).astype(
+            np.float32
+        )
     )
 
 
 def depth(rng: Rng, side: int = 24) -> np.ndarray:
     rows, columns = np.mgrid[:side, :side] / side
     tilt = rng.normal(0, 1, (3, SAMPLES, 1, 1))
-    return (5 + tilt[0] + tilt[1] * rows + tilt[2] * columns).astype(np.float32)[:, None]
+    return np.asarray(
+        (5 + tilt[0] + tilt[1] * rows + tilt[2] * columns).astype(np.float32)[:, None]
+    )
 
 
 def spectrogram_mask(rng: Rng, bands: int = 33, frames: int = 20) -> np.ndarray:

@@ -24,7 +24,7 @@ def noisy(values: np.ndarray, rng: Rng, decibels: float) -> np.ndarray:
     """With noise so many dB below what varies over samples, column by column."""
     spread = np.sqrt(np.square(values - values.mean(axis=0)).mean())
     noise = rng.standard_normal(values.shape) * spread * 10 ** (-decibels / 20)
-    return (values + noise).astype(values.dtype)
+    return np.asarray((values + noise).astype(values.dtype))
 
 
 def constant(values: np.ndarray, _rng: Rng) -> np.ndarray:
@@ -36,7 +36,7 @@ def first_for_all(values: np.ndarray, _rng: Rng) -> np.ndarray:
 
 
 def inverted(values: np.ndarray, _rng: Rng) -> np.ndarray:
-    return values.min() + values.max() - values
+    return np.asarray(values.min() + values.max() - values)
 
 
 def swapped(values: np.ndarray, _rng: Rng) -> np.ndarray:
@@ -44,7 +44,7 @@ def swapped(values: np.ndarray, _rng: Rng) -> np.ndarray:
 
 
 def scaled(values: np.ndarray, _rng: Rng) -> np.ndarray:
-    return values * np.asarray(0.5, values.dtype)
+    return np.asarray(values * np.asarray(0.5, values.dtype))
 
 
 def dead(values: np.ndarray, _rng: Rng) -> np.ndarray:
@@ -96,11 +96,11 @@ def logits(rng: Rng, classes: int = 10) -> np.ndarray:
 
 def softmax(values: np.ndarray, axis: int = 1) -> np.ndarray:
     powers = np.exp(values - values.max(axis=axis, keepdims=True))
-    return (powers / powers.sum(axis=axis, keepdims=True)).astype(np.float32)
+    return np.asarray((powers / powers.sum(axis=axis, keepdims=True)).astype(np.float32))
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
-    return (1 / (1 + np.exp(-values))).astype(np.float32)
+    return np.asarray((1 / (1 + np.exp(-values))).astype(np.float32))
 
 
 def regressions(rng: Rng) -> np.ndarray:
@@ -114,7 +114,7 @@ def embedding(rng: Rng) -> np.ndarray:
     centres = rng.standard_normal((12, 192))
     vectors = 2 * rng.standard_normal(192) + centres[rng.integers(0, 12, SAMPLES)]
     vectors += 0.5 * rng.standard_normal((SAMPLES, 192))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))
 
 
 def curve(rng: Rng) -> np.ndarray:

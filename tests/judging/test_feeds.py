@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,7 @@ from tests.judging.test_adversaries import noisy
 BUDGET: Final = Budget(0.01)
 
 
-def write_sets(folder: Path, feeds: list[Mapping[str, np.ndarray]]) -> Path:
+def write_sets(folder: Path, feeds: Sequence[Mapping[str, np.ndarray]]) -> Path:
     """Folders as of ONNX's own tests, one a sample."""
     for number, feed in enumerate(feeds):
         inner = folder / f"test_data_set_{number}"
