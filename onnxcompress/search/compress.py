@@ -194,7 +194,7 @@ def compress(
                 recipe=plan.recipe.dump(),
                 shares=iteration.shares,
                 metric=final.metric,
-                judged=tuple(f"{each}={how}" for each, how in judge_outputs),
+                judged=tuple(f"{each}={how}" if how else each for each, how in judge_outputs),
                 budget=budget,
                 batch_size=batch_size,
                 target=context.target.value,

@@ -112,13 +112,15 @@ class Judge:
         return self.scores[name]
 
 
+ORDER = ("first", "second", "third")
 STATUSES = {
-    name: (Status.HOLDS, "drop 0 <= 0.01 allowed") for name in ("first", "second", "third")
-} | {"cleaned": (Status.NOT_BETTER, "no faster")}
+    **dict.fromkeys(ORDER, (Status.HOLDS, "drop 0 <= 0.01 allowed")),
+    "cleaned": (Status.NOT_BETTER, "no faster"),
+}
 
 
 def chosen(judge: Judge, *, must_be_proved: bool = False) -> Choice:
-    ranking = Ranking(order=("first", "second", "third"), statuses=STATUSES)
+    ranking = Ranking(order=ORDER, statuses=STATUSES)
     choice = choose(ranking, judge, BUDGET, must_be_proved=must_be_proved, fallback="cleaned")
     assert choice.statuses[choice.name][0] is Status.CHOSEN
     assert [status for status, _ in choice.statuses.values()].count(Status.CHOSEN) == 1

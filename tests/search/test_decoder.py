@@ -43,7 +43,8 @@ def test_compress_with_a_calibrated_recipe(tiny_decoder: Path, tmp_path: Path) -
         recipe=Recipe.of([parse_pass("quantize-static"), parse_pass("quantize-weights")]),
     )
     assert report.data.calibration_samples == 12
-    assert report.metric == "perplexity"
+    # What goes back in is judged too.
+    assert report.metric == "perplexity, r2"
     judged = benchmark([tiny_decoder / "model.onnx", output], data=str(data), metric="perplexity")
     original, small = judged.models
     assert original.score.value == pytest.approx(_by_hand(tiny_decoder / "model.onnx", data))
@@ -55,7 +56,7 @@ def test_compress_with_a_calibrated_recipe(tiny_decoder: Path, tmp_path: Path) -
 def test_search_without_data(tiny_decoder: Path, tmp_path: Path) -> None:
     """Made-up samples have a past, whose length fits the mask."""
     report = compress(tiny_decoder / "model.onnx", tmp_path / "best.onnx")
-    assert report.metric == "sqnr"
+    assert report.metric == "sqnr, r2"
     assert report.baseline.score.value == math.inf
     assert report.proof is None
 

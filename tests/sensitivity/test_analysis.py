@@ -23,7 +23,7 @@ FOUR = parse_pass("quantize-weights:bits=4,min_elements=1")
 
 
 def noise_in_float64(values: np.ndarray, quantized: set[str]) -> float:
-    """Noise over what varies in the signal, with some weights at 4 bits, a scale for each channel."""
+    """Noise over what varies, with some weights at 4 bits, a scale for each channel."""
     exact = weights()
     rounded = {
         name: dequantize(quantize(each, q), q)
@@ -38,10 +38,10 @@ def noise_in_float64(values: np.ndarray, quantized: set[str]) -> float:
 
 
 def test_noise_is_that_of_the_unit_alone_and_of_all_the_others(tmp_path: Path) -> None:
-    model, data = write(tmp_path)
+    model, data = write(tmp_path, 500)
     report = analyze_sensitivity(model, [FOUR], data=str(data), samples=None)
-    assert report.data.calibration_samples == 12
-    assert report.samples == report.data.evaluation_samples == 5
+    assert report.data.calibration_samples == 200
+    assert report.samples == report.data.evaluation_samples == 100
     assert report.units[0].nodes == ("spiky",)
     everything = {unit.nodes[0] for unit in report.units}
     assert everything == {"plain", "spiky", "last"}
