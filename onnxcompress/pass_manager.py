@@ -84,7 +84,7 @@ class PassManager:
         try:
             raised = require_opset(model, _required_opset(pass_))
             if raised:
-                check.after(model, exact=True)
+                check.raised(before, model)
                 edit = Editor(model)
             pass_.run(model, edit, context)
             edit.finish()

@@ -16,7 +16,16 @@ from onnxcompress.ir.names import unique
 from onnxcompress.ir.sparse import SparseArray
 from onnxcompress.ir.stored import Spill
 
-Attribute = int | float | str | Sequence[int] | Sequence[float] | Sequence[str] | np.ndarray
+Attribute = (
+    int
+    | float
+    | str
+    | Sequence[int]
+    | Sequence[float]
+    | Sequence[str]
+    | np.ndarray
+    | onnx.TensorProto
+)
 
 
 class Action(Enum):

@@ -9,8 +9,10 @@ from onnx import inliner, version_converter
 from onnxcompress.errors import ModelError
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.from_proto import import_model
-from onnxcompress.ir.model import STANDARD, Constant, Graph, Model, Tensor, Variable
+from onnxcompress.ir.model import STANDARD, Constant, Graph, Model, Node, Tensor, Variable
 from onnxcompress.ir.names import unique
+from onnxcompress.ir.opset_changes import HIDDEN, hide, rewrite
+from onnxcompress.ir.sort import sort
 from onnxcompress.ir.to_proto import export_model
 
 _BIG = 4096  # bytes; the converter reads shapes, axes and scales, never weights
@@ -55,28 +57,70 @@ def require_opset(model: Model, version: int) -> bool:
         try:
             if _has_older_functions(model, version):
                 inlined = inliner.inline_local_functions(export_model(draft), convert_version=True)
+                draft = import_model(inlined)
                 del envelope.functions[:]
-            else:
-                del draft.envelope.functions[:]
-                inlined = export_model(draft)
-            converted = version_converter.convert_version(inlined, version)
+            del draft.envelope.functions[:]
+            _tell_types(draft, hide(draft, version))
+            converted = version_converter.convert_version(export_model(draft), version)
+            converted.ir_version = envelope.ir_version
+            graph = import_model(converted).graph
+            _put_back(graph, kept)
+            _forget_symbols(graph, model.graph)
+            _restore(graph, model.graph)
+            rewrite(Model(graph, envelope), before)
+            sort(graph)
         except Exception as fault:  # the converter raises RuntimeError, ValueError and its own
             reason = " ".join(str(fault).split()) or repr(fault)
             raise ModelError(
-                f"cannot be raised from opset {before} to {version}: "
-                f"{_at_fault(model, version, reason)}{reason}"
+                f"{cannot_be_raised(before, version)}: {_at_fault(model, version, reason)}{reason}"
             ) from fault
-        converted.ir_version = envelope.ir_version
-        graph = import_model(converted).graph
-        _put_back(graph, kept)
-        _restore(graph, model.graph)
         model.graph = graph
     model.envelope = envelope
     return True
 
 
+def cannot_be_raised(before: int, version: int) -> str:
+    """How a message about a model that stays in its operator set begins."""
+    return f"cannot be raised from opset {before} to {version}"
+
+
+def _tell_types(draft: Model, hidden: list[Node]) -> None:
+    """Writes down what is known of the outputs of nodes that the converter does not know."""
+    told = [t for node in hidden for t in node.outputs if t.name and t.envelope is None]
+    if not told:
+        return
+    for node in hidden:
+        node.domain = ""
+    inferred = onnx.shape_inference.infer_shapes(export_model(draft)).graph.value_info
+    for node in hidden:
+        node.domain = HIDDEN
+    types = {info.name: info for info in inferred if info.type.HasField("tensor_type")}
+    for tensor in told:
+        if tensor.name in types and tensor.shape is None:
+            tensor.envelope = types[tensor.name]
+
+
+def _forget_symbols(new: Graph, old: Graph) -> None:
+    """Drops lengths that the converter made up a name for: it has one for several lengths."""
+    known = {
+        length
+        for graph in Model(old, onnx.ModelProto()).graphs()
+        for tensor in _tensors(graph)
+        for length in tensor.shape or ()
+        if isinstance(length, str)
+    }
+    for graph in Model(new, onnx.ModelProto()).graphs():
+        for tensor in _tensors(graph):
+            if isinstance(tensor, Variable) and tensor.shape is not None:
+                shape = [None if isinstance(n, str) and n not in known else n for n in tensor.shape]
+                if shape != list(tensor.shape):
+                    tensor.shape, tensor.envelope = shape, None
+
+
 def _at_fault(model: Model, version: int, reason: str) -> str:
     """Which nodes the converter most likely means: it names operators at best."""
+    if reason.startswith("node "):
+        return ""
     standard = [node for _, node in model.nodes() if node.domain in STANDARD]
     named = [node for node in standard if node.op in reason]
     unknown = [node for node in named if not onnx.defs.has(node.op, version)]

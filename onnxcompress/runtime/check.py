@@ -12,6 +12,8 @@ from onnxcompress.errors import DataError, ModelError, SessionError
 from onnxcompress.ir import query
 from onnxcompress.ir.model import Model
 from onnxcompress.ir.ops import RANDOM_OPS
+from onnxcompress.ir.opset import cannot_be_raised
+from onnxcompress.runtime.calibration import watch
 from onnxcompress.runtime.loading import session_of
 from onnxcompress.runtime.session import SessionSettings
 
@@ -95,6 +97,39 @@ class RunCheck:
             shown = f"outputs equal within {self._compare(model, outputs):.0e} (relative)"
         self._outputs = outputs
         return shown
+
+    def raised(self, before: Model, model: Model) -> None:
+        """Checks a model that was raised to a later operator set, by the run before.
+
+        Args:
+            before: the model in its own operator set.
+            model: the same, raised.
+
+        Raises:
+            ModelError: it does not run or its outputs are others; names both operator sets, and
+                the first node that computes something else where one does.
+        """
+        try:
+            self.after(model, exact=True)
+        except (ModelError, SessionError) as fault:
+            told = cannot_be_raised(before.opset, model.opset)
+            raise ModelError(f"{told}: {self._first_other(before, model)}{fault}") from fault
+
+    def _first_other(self, before: Model, model: Model) -> str:
+        """Names the first node whose result is not what it was; nothing where that is unclear."""
+        after = {t.name: node for node in model.graph.nodes for t in node.outputs}
+        writers = {t.name: n for n in before.graph.nodes for t in n.outputs if t.name in after}
+        writers.pop("", None)
+        if self._feeds is None or not writers:
+            return ""
+        try:
+            runs = [watch(each, list(writers)).run(self._feeds) for each in (before, model)]
+            for name, node in writers.items():
+                if _difference(name, runs[0][name], runs[1][name]) > EXACT_TOLERANCE:
+                    return f"from node {node.name!r} ({node.op}) on, "
+        except (ModelError, SessionError):
+            return ""
+        return ""
 
     def _compare(self, model: Model, outputs: Mapping[str, np.ndarray]) -> float:
         quantized = bool(query.nodes(model, _QUANTIZERS))
