@@ -56,7 +56,8 @@ def import_model(proto: onnx.ModelProto, path: Path | None = None) -> Model:
         ModelError: a tensor's stored bytes do not fit its type and shape, or lie elsewhere.
     """
     notes = inline_functions(proto)
-    importer = _Importer(path, proto.ir_version)
+    opsets = {"" if e.domain in STANDARD else e.domain: e.version for e in proto.opset_import}
+    importer = _Importer(path, proto.ir_version, opsets)
     graph = importer.graph(proto.graph, {})
     for function in proto.functions:
         for attr in (attr for node in function.node for attr in node.attribute):
@@ -68,8 +69,9 @@ def import_model(proto: onnx.ModelProto, path: Path | None = None) -> Model:
 
 
 class _Importer:
-    def __init__(self, path: Path | None, ir_version: int):
+    def __init__(self, path: Path | None, ir_version: int, opsets: Mapping[str, int]):
         self.path = path
+        self.opsets = opsets
         self.files: set[Path] = set()
         self.ir_version = ir_version
 
@@ -159,10 +161,31 @@ class _Importer:
             proto.name,
             attrs,
             [tensor(name) for name in proto.input],
-            [tensor(name) for name in proto.output],
+            [tensor(name) for name in self.outputs(proto)],
             proto.domain,
             _without(proto, _NODE_CONTENT),
         )
+
+    def outputs(self, proto: onnx.NodeProto) -> list[str]:
+        """The outputs of a node without those behind the last that is wanted, if it can do without.
+
+        Unnamed ones mean the same as none, but not to all who count outputs: onnxruntime takes a
+        BatchNormalization before opset 14 with five for one that trains, and crashes.
+        """
+        names = list(proto.output)
+        if not names or names[-1]:
+            return names
+        domain = "" if proto.domain in STANDARD else proto.domain
+        version = self.opsets.get(domain, 1)
+        if not onnx.defs.has(proto.op_type, version, domain):
+            return names
+        formal = onnx.defs.get_schema(proto.op_type, version, domain).outputs
+        optional = [
+            each.option == onnx.defs.OpSchema.FormalParameterOption.Optional for each in formal
+        ]
+        while len(names) <= len(optional) and not names[-1] and optional[len(names) - 1]:
+            names.pop()
+        return names
 
     def attribute(self, proto: onnx.AttributeProto) -> onnx.AttributeProto:
         """A copy whose tensors, if they lie in external files, were read into it."""

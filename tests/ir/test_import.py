@@ -10,7 +10,9 @@ from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.model import Constant
 from onnxcompress.ir.sort import sort
 from onnxcompress.ir.verify import verify
+from onnxcompress.passes import QuantizeStatic
 from tests.helpers import exported, node, ops, parse, proto, reload, run, tensor
+from tests.passes.support import apply, model_of, normal
 
 X = np.array([1, -2], np.float32)
 W = np.array([1, 2], np.float32)
@@ -216,3 +218,52 @@ def test_omitted_inputs_and_outputs_stay_in_place() -> None:
     assert [value.name for value in unique.outputs] == ["u", "", "n"]
     x = np.array([-5, 3, 1, 3], np.float32)
     np.testing.assert_array_equal(run(model, x=x)["y"], [-5, 2, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("opset", "count", "call", "left"),
+    [
+        (17, 2, "y = MaxPool <kernel_shape = [2, 2]> (x)", ["y"]),
+        (9, 5, "y = BatchNormalization(x, s, s, s, s)", ["y"]),
+        (17, 3, ", h = LSTM <hidden_size = 1> (z, w, r)  y = Identity(h)", ["", "h"]),
+    ],
+)
+def test_unnamed_outputs_at_the_end_are_none(
+    opset: int, count: int, call: str, left: list[str]
+) -> None:
+    """onnxruntime crashes over those of a BatchNormalization, and passes counted them."""
+    message = proto(
+        f'<ir_version: 4, opset_import: ["" : {opset}]> g (float[1, 4, 4, 4] x, float[1, 1, 1] z) '
+        "=> (float[a, b, c, d] y) <float[4] s = {1, 2, 3, 4}, float[1, 4, 1] w = {1, 2, 3, 4}, "
+        "float[1, 4, 1] r = {1, 2, 3, 4}> { " + call + " }"
+    )
+    written = message.graph.node[0].output
+    written.extend([""] * (count - len(written)))
+    model = import_model(message)
+    assert [each.name for each in model.graph.nodes[0].outputs] == left
+    feeds = {"x": np.ones((1, 4, 4, 4), np.float32), "z": np.ones((1, 1, 1), np.float32)}
+    run(model, **feeds)  # would not come back
+
+
+def test_unnamed_outputs_that_are_not_optional_stay() -> None:
+    message = proto("g (float[4] x) => (float[1] y) { y = Split(x) }")
+    message.graph.node[0].output.extend(["", "", ""])  # their number says how long each is
+    assert len(import_model(message).graph.nodes[0].outputs) == 4
+
+
+def test_a_pool_with_an_unnamed_output_is_quantized() -> None:
+    before = model_of(
+        "g (float[N, 3, 8, 8] x) => (float[N, 4, 3, 3] y) "
+        "{ c = Conv(x, v)  a = Relu(c) "
+        "[pool] p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (a)  y = Conv(p, w) }",
+        v=normal(8, 3, 3, 3),
+        w=normal(4, 8, 1, 1),
+    )
+    message = exported(before)
+    next(each for each in message.graph.node if each.name == "pool").output.append("")
+    model = import_model(message)
+    apply(QuantizeStatic(), model, data={"x": normal(8, 3, 8, 8)})
+    assert [tensor.dtype.name for tensor in model.constants() if len(tensor.shape) == 4] == [
+        "int8",
+        "int8",
+    ]

@@ -165,7 +165,8 @@ def test_bodies_are_raised_alike() -> None:
         => (float[n, k, h, w] y) <float[4] s = {1, 1, 2, 1.5}> {
         y = If (c) <then_branch = t () => (float[n, k, h, w] o)
                       { o = Upsample <mode = "linear"> (x, s) },
-                    else_branch = e () => (float[a, b, d, f] p) { m = Hardmax(x)  p = Upsample(m, s) }> }""")
+                    else_branch = e () => (float[a, b, d, f] p)
+                      { m = Hardmax(x)  p = Upsample(m, s) }> }""")
     x = normal(1, 2, 4, 4)
     for choice in (True, False):
         feeds = {"c": np.array(choice), "x": x}
