@@ -34,7 +34,7 @@ class MergeMatMuls(Pass):
         for graph, node in model.nodes():
             if node.op == "MatMul" and node.domain in STANDARD and query.constant(node, 1):
                 groups[graph, node.inputs[0]].append(node)
-        for (_, source), products in groups.items():
+        for products in groups.values():
             if len(products) == 1:
                 continue
             branches: list[_Branch] = []
@@ -46,7 +46,7 @@ class MergeMatMuls(Pass):
                     branches.append(branch)
             kinds = {(branch.weight.dtype, branch.bias is None) for branch in branches}
             if len(kinds) == 1 and len(branches) > 1:
-                _merge(edit, source, branches)
+                _merge(edit, branches)
                 continue
             for branch in branches:
                 edit.skip(branch.matmul, _WHY_APART[len(branches) > 1])
@@ -86,8 +86,9 @@ def _branch(model: Model, node: Node) -> _Branch | str:
     return _Branch(node, weight.values, None, node.outputs[0], node)
 
 
-def _merge(edit: Editor, source: Tensor, branches: list[_Branch]) -> None:
+def _merge(edit: Editor, branches: list[_Branch]) -> None:
     near = branches[0].matmul
+    source = near.inputs[0]  # as it is now: it may be a result of products merged before
     base = f"{near.name}_merged"
     weight = edit.constant(f"{base}_weight", np.concatenate([b.weight for b in branches], axis=1))
     product = edit.add("MatMul", [source, weight], near=near, base=base, dtype=weight.dtype)

@@ -61,6 +61,7 @@ class QuantizeTiedTable(Pass):
         products = query.nodes(model, {"MatMul"})
         for table, gathers in tables.items():
             tied = [product for product in products if _reads_transposed(product, table)]
+            products = [product for product in products if product not in tied]
             chosen = [product for product in tied if self.at(product) is not None]
             reason = EXCLUDED if tied else "no product reads the same table, transposed"
             for node in [*(gathers if not chosen else ()), *(set(tied) - set(chosen))]:

@@ -91,7 +91,7 @@ class Amount:
         cost = partial(Costs(model, groups.space).of, self.target)
         total = cost(everything)
         kept = down_to(chunks, start, (1 - self.share) * total, cost)
-        return Chosen(kept, cost(kept) / total)
+        return Chosen(kept, cost(kept) / total if total else 1.0)  # of nothing, nothing can go
 
     def _rankings(
         self,
@@ -106,7 +106,7 @@ class Amount:
         for group, each in found.items():
             less = everything.copy()
             less[group.units[0]] = False
-            saving = (total - costs.of(measure, less)) / total
+            saving = (total - costs.of(measure, less)) / max(total, 1)
             rankings.append(Ranking(group, each, steps[group], saving))
         return rankings
 

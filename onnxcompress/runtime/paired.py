@@ -63,7 +63,7 @@ class _Replayed:
         computed = [name for name in dict.fromkeys([*tensors, *keep]) if name not in given]
         session = None
         if computed:
-            part = part_of(self.model, computed, start)
+            part = part_of(self.model, computed, before)
             session = session_of(part, SessionSettings(prepack=False))
             wanted = {signature.name for signature in session.inputs}
         for index, fed in enumerate(feeds):
@@ -119,22 +119,25 @@ class PairedRuns:
 
 
 def part_of(
-    model: Model, tensors: Collection[str], given: Mapping[str, np.ndarray] | None = None
+    model: Model, tensors: Collection[str], given: Sequence[Mapping[str, np.ndarray]] = ()
 ) -> Model:
     """A copy that returns the named tensors and holds nothing that they do not need.
 
     Args:
         model: left as it is.
         tensors: computed in the main graph.
-        given: tensors of the main graph that become inputs, with an example of each.
+        given: tensors of the main graph that become inputs, with what they hold in each batch.
     """
     part = clone(model)
     written = {tensor.name: tensor for node in part.graph.nodes for tensor in node.outputs}
     part.graph.outputs = [written[name] for name in tensors]
-    for name, example in (given or {}).items():
+    for name in given[0] if given else ():
         tensor = written[name]
         tensor.inputs.clear()
-        tensor.dtype, tensor.shape = example.dtype, [None] * example.ndim
+        tensor.dtype = given[0][name].dtype
+        # What all batches agree on is told: a Resize wants to know how many sizes it is given.
+        lengths = zip(*(batch[name].shape for batch in given), strict=True)
+        tensor.shape = [all_[0] if len(set(all_)) == 1 else None for all_ in lengths]
         part.graph.inputs.append(tensor)
     remove_unused(part, Editor(part))
     part.graph.inputs[:] = [each for each in part.graph.inputs if _is_read(each)]

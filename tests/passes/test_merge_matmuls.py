@@ -169,3 +169,20 @@ def test_branches_merge_within_themselves(choice: bool) -> None:
     )
     apply_exact(MergeMatMuls(), model, {**X, "c": np.array(choice)}, tolerance=TOLERANCE)
     assert sorted(ops(model)) == ["Add", "If", "MatMul", "MatMul", "Split"]
+
+
+@pytest.mark.parametrize("bias", ["", "  cb = Add(c, kb)"])
+@pytest.mark.parametrize("first", ["q", "k"])
+def test_products_of_a_product_that_was_merged_merge_too(first: str, bias: str) -> None:
+    """A low-rank latent: what the second group reads is what the first one makes anew."""
+    latent = "cb" if bias else "c"
+    both = [f"[mk] c = MatMul(x, k){bias}", "[mq] p = MatMul(x, q)"]
+    both = both if first == "k" else both[::-1]
+    plain = "" if not bias else "  p2 = Add(p, qb)"
+    text = f"""g (float[N, S, 8] x) => (float[N, S, 6] a, float[N, S, 2] y) {{
+      {"  ".join(both)}{plain}  [mu] u = MatMul({latent}, up)  [mv] w = MatMul({latent}, down)
+      y = Mul(u, w)  a = Identity({"p2" if bias else "p"}) }}"""
+    weights = {name: WEIGHTS[name] for name in ("q", "k", *(("qb", "kb") if bias else ()))}
+    model = model_of(text, **weights, up=normal(6, 2, seed=7), down=normal(6, 2, seed=8))
+    apply_exact(MergeMatMuls(), model, X, tolerance=TOLERANCE)
+    assert ops(model).count("MatMul") == ops(model).count("Split") == 2

@@ -234,3 +234,11 @@ def test_an_excluded_node_keeps_its_group() -> None:
 def test_what_cannot_be_done_says_why(options: PruneChannels, fault: str) -> None:
     with pytest.raises(PassError, match=re.escape(fault)):
         PassManager([options]).run(_chain())
+
+
+@pytest.mark.parametrize("target", [Measure.MACS, Measure.PARAMETERS, Measure.BYTES])
+def test_of_a_model_without_products_nothing_can_go(target: Measure) -> None:
+    model = model_of("g (float[N, 8] x) => (float[N, 8] y) { y = Mul(x, s) }", s=normal(8))
+    told = f"amount=0.3 of the {target.value} is more than can go (0.00)"
+    with pytest.raises(PassError, match=re.escape(told)):
+        PassManager([PruneChannels(amount=0.3, target=target)]).run(model)

@@ -111,3 +111,38 @@ def test_a_decoder(tiny_decoder: Path) -> None:
     spread = np.abs(before["logits"]).max()
     np.testing.assert_allclose(after["logits"], before["logits"], atol=0.03 * spread)
     assert not np.array_equal(after["logits"], before["logits"])
+
+
+@pytest.mark.parametrize("second_first", [True, False])
+def test_a_second_table_that_is_not_tied_stays(second_first: bool) -> None:
+    """GPT-2's positions."""
+    lookups = ["words = Gather(table, ids)", "[at] places = Gather(positions, ids)"]
+    lookups = lookups[::-1] if second_first else lookups
+    text = f"""g (int64[b, s] ids) => (float[b, s, 40] logits) {{ {"  ".join(lookups)}
+      rows = Add(words, places)  weight = Transpose <perm = [1, 0]> (table)
+      logits = MatMul(rows, weight) }}"""
+    positions = normal(40, 64, seed=5)
+    model = model_of(text, table=TABLE, positions=positions)
+    before = outputs(model, {"ids": IDS})
+    report = apply(QuantizeTiedTable(), model)
+    assert reasons(report)["at"] == "no product reads the same table, transposed"
+    kept = {name: values for name, values in stored(model).items() if values.shape == (40, 64)}
+    assert list(kept) == ["positions"]
+    np.testing.assert_array_equal(kept["positions"], positions)
+    spread = np.abs(before["logits"]).max()
+    np.testing.assert_allclose(
+        outputs(model, {"ids": IDS})["logits"], before["logits"], atol=0.03 * spread
+    )
+
+
+def test_two_tied_tables() -> None:
+    text = """g (int64[b, s] ids) => (float[b, s, 40] y, float[b, s, 40] z) {
+      a = Gather(table, ids)  at = Transpose <perm = [1, 0]> (table)  y = MatMul(a, at)
+      b = Gather(other, ids)  bt = Transpose <perm = [1, 0]> (other)  z = MatMul(b, bt) }"""
+    model = model_of(text, table=TABLE, other=normal(40, 64, seed=5))
+    before = outputs(model, {"ids": IDS})
+    apply(QuantizeTiedTable(), model)
+    after = outputs(model, {"ids": IDS})
+    assert not [each for each in stored(model).values() if each.shape == (40, 64)]
+    for name, values in before.items():
+        np.testing.assert_allclose(after[name], values, atol=0.03 * np.abs(values).max())

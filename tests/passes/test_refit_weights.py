@@ -282,3 +282,24 @@ def test_a_pruned_resnet_finds_back(subject: Path, tmp_path: Path) -> None:
     assert accuracy(pruned) > 75
     for (name, index), channels in where.items():
         assert not stored_input(pruned, name, index)[list(channels)].any()
+
+
+def test_a_map_that_is_resized_to_the_size_of_another() -> None:
+    """SegFormer's head; the maps' sizes are computed as the model runs."""
+    model = model_of(
+        """g (float[N, 1, 6, 6] x) => (float[N, 2, h, w] y) {
+          [one] a = Conv <pads = [1, 1, 1, 1]> (x, w1)  b = Relu(a)
+          [two] c = Conv <strides = [2, 2]> (b, w2)
+          n = Shape(c)  nc = Slice(n, zero, two_)  m = Shape(b)  mh = Slice(m, two_, four)
+          s = Concat <axis = 0> (nc, mh)
+          d = Resize <mode = "linear", coordinate_transformation_mode = "half_pixel"> (c, , , s)
+          e = Concat <axis = 1> (b, d)  [three] y = Conv(e, w3) }""",
+        w1=normal(6, 1, 3, 3), w2=normal(4, 6, 2, 2, seed=1), w3=normal(2, 10, 1, 1, seed=2),
+        zero=np.array([0]), two_=np.array([2]), four=np.array([4]),
+    )  # fmt: skip
+    pruned = zeroed(model, {("one", 1): [0, 2]})
+    feeds = {"x": IMAGES[:, :1]}
+    wanted, cut = (outputs(each, feeds)["y"] for each in (model, pruned))
+    report = refit(pruned, model, IMAGES[:, :1])
+    assert {change.node for change in report.changes} >= {"three"}
+    assert sqnr(wanted, outputs(pruned, feeds)["y"]) > sqnr(wanted, cut) + 3

@@ -78,10 +78,23 @@ def test_a_part_holds_what_it_needs_and_takes_what_is_given() -> None:
     assert [each.name for each in part.graph.nodes] == ["one", "square", "two"]
     expected = (VALUES + np.float32([1, 2])) ** 2 * [3, 4]
     np.testing.assert_allclose(outputs(part, {"x": VALUES})["c"], expected, rtol=1e-6)
-    short = part_of(model, ["c"], {"b": VALUES, "a": VALUES})
+    short = part_of(model, ["c"], [{"b": VALUES, "a": VALUES}])
     assert [each.name for each in short.graph.inputs] == ["b"]
     np.testing.assert_allclose(outputs(short, {"b": VALUES})["c"], VALUES * [3, 4], rtol=1e-6)
     assert io.to_bytes(model) == before
+
+
+def test_a_part_may_be_given_the_sizes_of_a_map() -> None:
+    """onnxruntime takes a vector whose length is not told for one without any element."""
+    model = parse("""g (float[N, 1, 2, 2] x, float[N, 1, 4, 4] z) => (float[N, 1, 4, 4] y) {
+        s = Shape(z)  r = Resize <mode = "nearest"> (x, , , s)  y = Add(r, z) }""")
+    part = part_of(model, ["y"], [{"s": np.array([1, 1, 4, 4])}])
+    feeds = {
+        "x": np.array([[[[1, 2], [3, 4]]]], np.float32),
+        "z": np.zeros((1, 1, 4, 4), np.float32),
+    }
+    result = outputs(part, {**feeds, "s": np.array([1, 1, 4, 4])})["y"]
+    np.testing.assert_array_equal(result[0, 0], np.kron([[1, 2], [3, 4]], np.ones((2, 2))))
 
 
 def test_progress_is_told_and_data_wanted() -> None:
