@@ -289,8 +289,9 @@ def test_a_map_that_is_resized_to_the_size_of_another() -> None:
     model = model_of(
         """g (float[N, 1, 6, 6] x) => (float[N, 2, h, w] y) {
           [one] a = Conv <pads = [1, 1, 1, 1]> (x, w1)  b = Relu(a)
+          m = Shape(b)  mh = Slice(m, two_, four)
           [two] c = Conv <strides = [2, 2]> (b, w2)
-          n = Shape(c)  nc = Slice(n, zero, two_)  m = Shape(b)  mh = Slice(m, two_, four)
+          n = Shape(c)  nc = Slice(n, zero, two_)
           s = Concat <axis = 0> (nc, mh)
           d = Resize <mode = "linear", coordinate_transformation_mode = "half_pixel"> (c, , , s)
           e = Concat <axis = 1> (b, d)  [three] y = Conv(e, w3) }""",
