@@ -21,7 +21,6 @@ _NEVER = {
     **dict.fromkeys(RANDOM_OPS, "gives other values at each run"),
     **dict.fromkeys(CONTROL_FLOW_OPS, "holds graphs"),
     "DequantizeLinear": "keeps a stored tensor small on purpose",
-    "QuantizeLinear": "belongs to a quantized graph",
 }
 """Operators that stay nodes whatever they read, with the reason."""
 
@@ -31,7 +30,8 @@ class FoldConstants(Pass):
     """Add(2, 3)  ->  5, stored.
 
     Whole chains are computed at once, by onnxruntime. What would make the file grow by more than
-    `max_growth` bytes in all, the stored tensors that go counted against it, stays as it is.
+    `max_growth` bytes in all, the stored tensors that go counted against it, stays as it is. Of
+    training with quantization a float weight and its QuantizeLinear become the integers.
 
     Attributes:
         max_growth: bytes that folding may add to the file; small enough to leave packed weights

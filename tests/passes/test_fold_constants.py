@@ -211,3 +211,23 @@ def test_the_limit_holds_for_all_that_is_folded_together() -> None:
     assert ops(model).count("ConstantOfShape") == 1
     (reason,) = reasons(report).values()
     assert reason == "would add 3992 bytes to 8000 > max_growth=9000"
+
+
+def test_weights_of_training_with_quantization_become_integers() -> None:
+    """A float weight, QuantizeLinear, DequantizeLinear: 4 bytes a weight where 1 is used."""
+    weight = normal(6, 3, 3, 3)
+    scale = (np.abs(weight).max(axis=(1, 2, 3)) / 127).astype(np.float32)
+    model = model_of(
+        opset(13) + """g (float[N, 3, 8, 8] x) => (float[N, 6, 6, 6] y) {
+          q = QuantizeLinear <axis = 0> (w, s, z)  d = DequantizeLinear <axis = 0> (q, s, z)
+          p = QuantizeLinear(x, t, u)  e = DequantizeLinear(p, t, u)  y = Conv(e, d) }""",
+        w=weight, s=scale, z=np.zeros(6, np.int8),
+        t=np.array(0.03, np.float32), u=np.array(128, np.uint8),
+    )  # fmt: skip
+    apply_exact(FoldConstants(), model, {"x": normal(2, 3, 8, 8, seed=1)})
+    assert ops(model) == ["QuantizeLinear", "DequantizeLinear", "DequantizeLinear", "Conv"]
+    (integers,) = [each for each in stored(model).values() if each.shape == weight.shape]
+    assert integers.dtype == np.int8
+    levels = np.round(weight / scale.reshape(-1, 1, 1, 1))
+    np.testing.assert_array_equal(integers, levels)
+    assert model.weight_bytes < weight.nbytes / 3
