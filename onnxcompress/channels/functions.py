@@ -44,6 +44,12 @@ def _clip(node: Node, given: Operands) -> np.ndarray:
     return np.minimum(np.maximum(given[0], low), high)
 
 
+def _dropout(_: Node, given: Operands) -> np.ndarray:
+    """What is asked to train drops some and scales the others."""
+    trains = len(given) > 2 and given[2].size > 0 and bool((given[2] != 0).any())
+    return np.where(given[0] == 0, 0.0, np.nan) if trains else given[0]
+
+
 def _cast(node: Node, given: Operands) -> np.ndarray:
     """Zero and one are the same in every numeric type; other numbers only in wide float ones."""
     x = given[0]
@@ -97,7 +103,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "Cast": _cast,
     "Clip": _clip,
     "Div": _divide,
-    "Dropout": _of_one(np.asarray),
+    "Dropout": _dropout,
     "Elu": _elu,
     "Erf": _of_one(_erf),
     "Exp": _of_one(np.exp),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxcompress.channels.history import is_followed
 from onnxcompress.channels.reshape import Choices, tie_reshape
 from onnxcompress.channels.shape_source import shape_input, trace
 from onnxcompress.channels.space import Axis, Space
@@ -156,8 +157,8 @@ def _tie_node(space: Space, node: Node, choices: Choices) -> None:
         return
     known = all(space.knows(t) for t in _shaped(node))
     rule = TIES.get(node.op)
-    if node.domain not in STANDARD or not known:
-        rule = None
+    if node.domain not in STANDARD or not known or not is_followed(node, space.opset):
+        rule, known = None, False
     elif node.op in RESHAPING:
         tie_reshape(space, node, choices)
     elif rule is not None:

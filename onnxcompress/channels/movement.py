@@ -2,7 +2,7 @@
 
 Source: ONNX Transpose (opset 1-25), Concat (4-13), Split (2-18), Slice (1-13), Gather (1-13),
 Pad (2-25), Expand (8-13), Tile (6-13), pooling (1-22), Resize (10-19), DepthToSpace (1-13),
-the reductions (1-20), Softmax (1-13), LayerNormalization (17).
+the reductions (1-20), Softmax (1-13), CumSum (11-14), LayerNormalization (17).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxcompress.channels.history import normalized_axes
 from onnxcompress.channels.numbers import windows
 from onnxcompress.channels.pointwise import tie_aligned
 from onnxcompress.channels.space import Space
@@ -208,7 +209,10 @@ def tie_space_to_depth(space: Space, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     block = node.int_attr("blocksize", 1) ** 2
     space.tie(space.axis(x, 0), space.axis(y, 0))
-    space.move(node, np.tile(space.axis(x, 1), block), space.axis(y, 1))
+    source = space.axis(x, 1)
+    depth_first = node.text_attr("mode", "DCR") == "DCR"
+    source = np.tile(source, block) if depth_first else np.repeat(source, block)
+    space.move(node, source, space.axis(y, 1))
     for axis in [*space.axes_of(x)[2:], *space.axes_of(y)[2:]]:
         space.fix(axis.slots, f"{node.name!r} slides over it")
 
@@ -231,19 +235,25 @@ def tie_reduction(space: Space, node: Node) -> None:
 
 
 def tie_normalization(space: Space, node: Node) -> None:
-    """Softmax and LayerNormalization: fixed is what they normalize over."""
-    x, y = node.inputs[0], node.outputs[0]
-    tie_aligned(space, x, y)
-    axis = node.int_attr("axis", -1) % space.rank(x)
-    over = space.axes_of(x)[axis:] if node.op not in _ONE_AXIS else [space.axes_of(x)[axis]]
-    for own in over:
+    """Softmax, LayerNormalization and CumSum: fixed is what they run over."""
+    x = node.inputs[0]
+    for tensor in (each for each in node.outputs if each.name):
+        tie_aligned(space, x, tensor)
+    rank = space.rank(x)
+    axis = _summed_axis(space, node) if node.op == "CumSum" else None
+    known = node.op != "CumSum" or axis is not None
+    over = normalized_axes(node, axis, rank, space.opset) if known else range(rank)
+    for own in space.axes_of(x)[over.start : over.stop]:
         space.fix(own.slots, f"{node.op} {node.name!r} takes statistics over it")
-    for tensor in list(node.inputs)[1:]:
+    for tensor in list(node.inputs)[1:] if node.op != "CumSum" else ():
         if not query.is_omitted(tensor):
             tie_aligned(space, tensor, x)
 
 
-_ONE_AXIS = frozenset({"Softmax", "LogSoftmax", "Hardmax", "LpNormalization", "CumSum"})
+def _summed_axis(space: Space, node: Node) -> int | None:
+    """The axis of a CumSum, an input; None if it is computed."""
+    told = space.steady_numbers(node.inputs[1])
+    return None if told is None else int(told.reshape(-1)[0])
 
 
 def _reduced(space: Space, node: Node, x: Tensor) -> set[int] | None:

@@ -12,10 +12,10 @@ from onnxcompress.ir.model import Constant, Node, Tensor
 
 def tie_broadcast(space: Space, node: Node) -> None:
     """Ties axes counted from the end; an axis of length 1 that is stretched is left alone."""
-    result = node.outputs[0]
-    for tensor in node.inputs:
-        if not query.is_omitted(tensor):
-            tie_aligned(space, tensor, result)
+    for result in (each for each in node.outputs if each.name):  # Dropout has a mask too
+        for tensor in node.inputs:
+            if not query.is_omitted(tensor):
+                tie_aligned(space, tensor, result)
 
 
 def tie_sum(space: Space, node: Node) -> None:

@@ -142,10 +142,16 @@ def einsum_letters(space: Space, node: Node) -> tuple[str, str, str] | None:
 
 
 def tie_batchnorm(space: Space, node: Node) -> None:
-    """BatchNormalization: four numbers for each channel."""
+    """BatchNormalization: four numbers for each channel; before opset 9 possibly for each place."""
     x, y = node.inputs[0], node.outputs[0]
+    if not node.int_attr("spatial", 1):
+        space.fix_all(node, f"{node.op} {node.name!r} has numbers of its own for each place")
+        return
     tie_aligned(space, x, y)
-    for vector in list(node.inputs)[1:5]:
+    for vector in [
+        *list(node.inputs)[1:5],
+        *(each for each in list(node.outputs)[1:] if each.name),
+    ]:
         space.tie(space.axis(x, 1), space.axis(vector, 0))
     for vector in list(node.inputs)[1:3]:
         space.weigh(vector, 0)

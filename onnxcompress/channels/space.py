@@ -61,6 +61,7 @@ class Space:
     """
 
     def __init__(self, model: Model, types: Mapping[str, TensorType]):
+        self.opset = model.opset
         self.axes: list[Axis] = []
         self.sums: list[Sum] = []
         self.moves: dict[Node, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
