@@ -15,10 +15,19 @@ import numpy as np
 
 from onnxcompress.data.callables import import_function, names_function
 from onnxcompress.errors import RecipeError
-from onnxcompress.measure.average_precision import average_precision_tally
-from onnxcompress.measure.detection import detection_f1, detection_tally, labelled_boxes
-from onnxcompress.measure.edit_distance import cer_tally, wer_tally
-from onnxcompress.measure.equality import equal_tally
+from onnxcompress.measure.average_precision import (
+    average_precision_drop,
+    average_precision_tally,
+    average_precision_value,
+)
+from onnxcompress.measure.detection import (
+    detection_drop,
+    detection_f1,
+    detection_tally,
+    labelled_boxes,
+)
+from onnxcompress.measure.edit_distance import cer_tally, edit_drop, edit_value, wer_tally
+from onnxcompress.measure.equality import equal_drop, equal_tally, equal_value
 from onnxcompress.measure.metric import CustomMetric, Form, Metric, OwnMetric, Target
 from onnxcompress.measure.numbers import (
     deviation_tally,
@@ -29,11 +38,24 @@ from onnxcompress.measure.numbers import (
     spread_tally,
 )
 from onnxcompress.measure.predictions import Output
-from onnxcompress.measure.rank_correlation import spearman_tally
-from onnxcompress.measure.ranking import auc_tally, decisions, eer_tally
-from onnxcompress.measure.rates import error_rate, finished, gained, lost, mean, ratio
-from onnxcompress.measure.regions import mean_intersection, region_tally
-from onnxcompress.measure.retrieval import label_recall_tally, neighbour_recall_tally
+from onnxcompress.measure.rank_correlation import spearman_drop, spearman_tally, spearman_value
+from onnxcompress.measure.ranking import (
+    auc_drop,
+    auc_tally,
+    auc_value,
+    decisions,
+    eer_drop,
+    eer_tally,
+    eer_value,
+)
+from onnxcompress.measure.rates import lost, mean, ratio
+from onnxcompress.measure.regions import mean_intersection, region_drop, region_tally
+from onnxcompress.measure.retrieval import (
+    label_recall_tally,
+    neighbour_recall_tally,
+    recall_drop,
+    recall_value,
+)
 from onnxcompress.measure.scoring import (
     agreement_tally,
     confusion_tally,
@@ -42,7 +64,12 @@ from onnxcompress.measure.scoring import (
     likelihood_tally,
     top_tally,
 )
-from onnxcompress.measure.similarity import embedding_tally, mean_vector
+from onnxcompress.measure.similarity import (
+    embedding_drop,
+    embedding_tally,
+    embedding_value,
+    mean_vector,
+)
 from onnxcompress.measure.tally import Sums, Tally
 from onnxcompress.measure.verification import verification_tally
 
@@ -140,8 +167,8 @@ def recall_at(k: int) -> Metric:
         title="share of vectors with a near neighbour of their label",
         target=Target.LABELS,
         tally=partial(label_recall_tally, k=k),
-        value=mean,
-        drop=lost(mean),
+        value=recall_value,
+        drop=recall_drop,
         worst=0.0,
         form=Form.VECTORS,
         most=1.0,
@@ -197,8 +224,8 @@ _ROWS: Final = (
             title="area under the ROC curve",
             target=Target.LABELS,
             tally=auc_tally,
-            value=finished,
-            drop=lost(finished),
+            value=auc_value,
+            drop=auc_drop,
             worst=0.0,
             most=1.0,
         ),
@@ -211,8 +238,8 @@ _ROWS: Final = (
             title="error rate where as many are wrongly accepted as rejected",
             target=Target.LABELS,
             tally=_verified,
-            value=finished,
-            drop=gained(finished),
+            value=eer_value,
+            drop=eer_drop,
             worst=1.0,
             most=1.0,
         ),
@@ -311,8 +338,8 @@ _ROWS: Final = (
             title="correlation of ranks with labels, the mean over columns",
             target=Target.LABELS,
             tally=spearman_tally,
-            value=finished,
-            drop=lost(finished),
+            value=spearman_value,
+            drop=spearman_drop,
             worst=-1.0,
             most=2.0,
         ),
@@ -323,8 +350,8 @@ _ROWS: Final = (
         title="similarity of vectors to the original's, both less the original's mean",
         target=Target.REFERENCE,
         tally=_similarity_tally,
-        value=mean,
-        drop=lost(mean),
+        value=embedding_value,
+        drop=embedding_drop,
         worst=-1.0,
         form=Form.VECTORS,
         most=2.0,
@@ -348,8 +375,8 @@ _ROWS: Final = (
             title="edits of characters or tokens, as a share of those of the labels",
             target=Target.LABELS,
             tally=cer_tally,
-            value=error_rate,
-            drop=gained(error_rate),
+            value=edit_value,
+            drop=edit_drop,
             worst=np.inf,
             form=Form.SEQUENCES,
             most=1.0,
@@ -362,8 +389,8 @@ _ROWS: Final = (
             title="edits of words, as a share of those of the labels",
             target=Target.LABELS,
             tally=wer_tally,
-            value=error_rate,
-            drop=gained(error_rate),
+            value=edit_value,
+            drop=edit_drop,
             worst=np.inf,
             form=Form.SEQUENCES,
             most=1.0,
@@ -377,7 +404,7 @@ _ROWS: Final = (
             target=Target.LABELS,
             tally=region_tally,
             value=mean_intersection,
-            drop=lost(mean_intersection),
+            drop=region_drop,
             worst=0.0,
             form=Form.CLASSES,
             most=1.0,
@@ -390,8 +417,8 @@ _ROWS: Final = (
             title="mean average precision of boxes, at overlaps from 0.5 to 0.95",
             target=Target.LABELS,
             tally=_boxes_tally,
-            value=finished,
-            drop=lost(finished),
+            value=average_precision_value,
+            drop=average_precision_drop,
             worst=0.0,
             form=Form.DETECTIONS,
             most=1.0,
@@ -400,7 +427,7 @@ _ROWS: Final = (
         detection_tally,
         name="detection-f1",
         value=detection_f1,
-        drop=lost(detection_f1),
+        drop=detection_drop,
     ),
     Metric(
         name="detection-f1",
@@ -408,7 +435,7 @@ _ROWS: Final = (
         target=Target.REFERENCE,
         tally=detection_tally,
         value=detection_f1,
-        drop=lost(detection_f1),
+        drop=detection_drop,
         worst=0.0,
         form=Form.DETECTIONS,
         most=1.0,
@@ -419,8 +446,8 @@ _ROWS: Final = (
             title="share of values equal to the labels",
             target=Target.LABELS,
             tally=equal_tally,
-            value=mean,
-            drop=lost(mean),
+            value=equal_value,
+            drop=equal_drop,
             worst=0.0,
             form=Form.ROWS,
             counts_answers=True,

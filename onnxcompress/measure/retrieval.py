@@ -10,7 +10,6 @@ JASA 112, 2017). So the rows are sums over samples once all samples are there.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Final, Self
@@ -18,7 +17,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcompress.errors import DataError, RecipeError
+from onnxcompress.errors import DataError
 from onnxcompress.measure.arrays import check_counts, vectors_of, whole_numbers
 from onnxcompress.measure.predictions import Output
 from onnxcompress.measure.rates import lost, mean
@@ -130,20 +129,6 @@ class NeighbourRecallTally:
             np.concatenate([tally._truth for tally in tallies]),
             k=tallies[0]._k,
         )
-
-
-def recall_k(name: str) -> int:
-    """The k of `recall@k`.
-
-    Raises:
-        RecipeError: it is not written so, or k is 0.
-    """
-    match = re.fullmatch(r"recall@([1-9][0-9]{0,5})", name)
-    if match is None:
-        raise RecipeError(
-            f"{name!r} is no recall; write recall@ and how many neighbours are looked at, recall@10"
-        )
-    return int(match[1])
 
 
 def label_recall_tally(output: Output, labels: np.ndarray, k: int) -> LabelRecallTally:

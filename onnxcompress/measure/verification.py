@@ -19,7 +19,7 @@ from onnxcompress.errors import DataError
 from onnxcompress.measure.arrays import check_counts, vectors_of, whole_numbers
 from onnxcompress.measure.predictions import Output
 from onnxcompress.measure.ranking import Runs, equal_error
-from onnxcompress.measure.rates import finished, gained, ratio
+from onnxcompress.measure.rates import ratio
 from onnxcompress.measure.tally import Sums, Weights
 from onnxcompress.measure.weighing import as_floats
 
@@ -191,7 +191,3 @@ def verification_tally(output: Output, labels: np.ndarray) -> VerificationTally:
             f"labels have shape {wanted.shape[1:]} for one sample, one number is needed for each"
         )
     return VerificationTally(vectors_of(output, "the outputs"), wanted.reshape(-1))
-
-
-verification_value: Final = finished
-verification_drop: Final = gained(finished)

@@ -346,7 +346,7 @@ def test_outputs_that_give_no_choice() -> None:
         _score("top5", CANDIDATE[:, :5], REFERENCE[:, :5], LABELS % 5)
     with pytest.raises(DataError, match="perplexity needs logits, the output is int64"):
         _score("perplexity", CANDIDATE.argmax(1), REFERENCE.argmax(1), LABELS)
-    with pytest.raises(DataError, match="'y'.* cannot be judged by a metric of the class chosen"):
+    with pytest.raises(DataError, match=r"'y'.* cannot be judged by a metric of the class chosen"):
         _score("agreement", CANDIDATE[:, :1], REFERENCE[:, :1])
 
 

@@ -13,7 +13,19 @@ def test_metrics_are_found_by_name() -> None:
     third = resolve_metric("top3")
     assert isinstance(third, Metric)
     assert third.title == "share of labels among the 3 highest scores"
-    for name in ("top0", "top", "recall@", "recall@x", "top1000001", "accuracy"):
+    fourth = resolve_metric("recall@4")
+    assert isinstance(fourth, Metric)
+    assert fourth.name == "recall@4"
+    for name in (
+        "top0",
+        "top",
+        "recall@",
+        "recall@x",
+        "recall@-1",
+        "recall@1.5",
+        "top1000001",
+        "accuracy",
+    ):
         with pytest.raises(RecipeError, match=f"there is no metric '{name}'; choose from top1, "):
             resolve_metric(name)
 

@@ -25,7 +25,6 @@ from onnxcompress.measure.tally import Tally
 from onnxcompress.measure.verification import (
     VerificationTally,
     verification_tally,
-    verification_value,
 )
 from onnxcompress.measure.weighing import as_floats, by_sample, running_sums, sums_between
 
@@ -242,7 +241,7 @@ def test_verification(samples: int, names: int, noise: float) -> None:
     vectors[3] = 0
     weights = _weights(samples, resamples=20)
     parts = [verification_tally(vectors[s], labels[s]) for s in (slice(0, 5), slice(5, None))]
-    rates = verification_value(VerificationTally.joined(parts).sums(weights))
+    rates = eer_value(VerificationTally.joined(parts).sums(weights))
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     units = vectors / np.where(lengths > 0, lengths, 1)
     first, second = np.triu_indices(samples, 1)

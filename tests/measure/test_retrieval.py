@@ -1,14 +1,13 @@
 import numpy as np
 import pytest
 
-from onnxcompress.errors import DataError, RecipeError
+from onnxcompress.errors import DataError
 from onnxcompress.measure.retrieval import (
     LabelRecallTally,
     NeighbourRecallTally,
     label_recall_tally,
     neighbour_recall_tally,
     recall_drop,
-    recall_k,
     recall_value,
 )
 from onnxcompress.measure.tally import Tally
@@ -90,10 +89,3 @@ def test_recall_that_proves_nothing() -> None:
         _once(label_recall_tally(VECTORS, np.arange(N), 3))
     with pytest.raises(DataError, match="one number is needed for each"):
         label_recall_tally(VECTORS, np.zeros((N, 2), dtype=int), 3)
-
-
-def test_k_from_the_name() -> None:
-    assert recall_k("recall@10") == 10
-    for name in ("recall", "recall@", "recall@0", "recall@-1", "recall@1.5", "xrecall@1"):
-        with pytest.raises(RecipeError, match="write recall@ and how many"):
-            recall_k(name)
