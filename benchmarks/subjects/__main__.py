@@ -53,7 +53,7 @@ def main(
         return 130
 
 
-def _all(subjects: Mapping[str, Subject]) -> list[str]:
+def _all(subjects: Mapping[str, Subject | Unlabelled]) -> list[str]:
     """What is fetched unless it is named: all that packages alone make."""
     return [name for name, subject in subjects.items() if not subject.shared]
 

@@ -445,7 +445,7 @@ def _with_scores(question: Question, facts: OutputFacts) -> Question:
         outputs=question.outputs,
         kind=question.kind,
         why=question.why,
-        metric=_scaled(METRICS["r2"].without_labels or METRICS["r2"], facts),
+        metric=_fitted(METRICS["r2"].without_labels or METRICS["r2"], facts),
         reading=Channels(axis=None),
         tolerance=SCORES_TOLERANCE,
         samples=max(1, min(_SCORES_SAMPLES, _SCORES_BYTES // max(by_sample, 1))),
