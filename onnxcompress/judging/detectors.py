@@ -21,9 +21,9 @@ from onnxcompress.judging.detections import (
     grid_of,
 )
 from onnxcompress.judging.facts import OutputFacts
+from onnxcompress.judging.inference import FEWEST_ANCHORS
 from onnxcompress.judging.readings import Reading
 
-_FEWEST_ANCHORS: Final = 32
 _SUREST: Final = 16
 """Anchors of the highest scores, by which a head is told."""
 _BOX_WORDS: Final = re.compile(r"box|det", re.IGNORECASE)
@@ -51,6 +51,10 @@ def detectors(facts: Sequence[OutputFacts]) -> Iterator[Detector]:
     """Finds the outputs that are a detector's; none is in two of them."""
     numbers = [each for each in facts if each.dtype_kind is Kind.FLOAT and each.fed_back is None]
     boxes = [each for each in numbers if _last(each) == 4 and _rows(each) is not None]
+    # Heads of several levels wait for decoding: their boxes are distances, or the like.
+    levels = {each.shape[-2] for each in boxes if len(each.shape) > 1 and not each.varies_in_shape}
+    if len(levels) > 1 and min(levels) > 1:
+        boxes = []
     for box in boxes:
         found = _with_scores(box, facts)
         if found is not None:
@@ -150,7 +154,7 @@ def _with_scores(box: OutputFacts, facts: Sequence[OutputFacts]) -> Detector | N
                 reason="boxes, and in other outputs a score" + (" and class" if classes else ""),
             )
     for each in scores:
-        if box.varies_in_shape or each.varies_in_shape or min(rows) < _FEWEST_ANCHORS:
+        if box.varies_in_shape or each.varies_in_shape or min(rows) < FEWEST_ANCHORS:
             continue
         shape = [n for n in each.shape if n != 1]
         if len(each.shape) < 2 or len(shape) > 2 or rows[0] not in shape:
@@ -220,7 +224,7 @@ def _raw_head(facts: OutputFacts) -> RawHead | None:
         return None
     axis = int(shape[1] <= shape[0])
     anchors, features = shape[1 - axis], shape[axis]
-    if features < 5 or anchors < max(_FEWEST_ANCHORS, features + 1):
+    if features < 5 or anchors < max(FEWEST_ANCHORS, features + 1):
         return None
     planes = facts.values.reshape(len(facts.looked), *shape)
     tables = np.swapaxes(planes, 1, 2) if axis == 0 else planes

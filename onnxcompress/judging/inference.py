@@ -7,7 +7,7 @@ which is the strictest way to be judged.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from onnxcompress.data.casting import Kind, kind_of
 from onnxcompress.judging.facts import OutputFacts
 from onnxcompress.judging.kinds import OutputKind
-from onnxcompress.judging.looks import are_peaked, are_smooth, are_told_apart, have_unit_length
+from onnxcompress.judging.looks import (
+    are_alike,
+    are_peaked,
+    are_smooth,
+    are_told_apart,
+    have_unit_length,
+)
 
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _CLASS_WORDS: Final = frozenset(
@@ -97,6 +103,9 @@ _CLASSES_AT_A_PLACE: Final = 256
 
 _FEWEST_PLACES: Final = 64
 """Tables of fewer whole numbers are no pictures."""
+
+FEWEST_ANCHORS: Final = 32
+"""Detectors look at so many places, or more."""
 
 _CHANCE: Final = 1.5
 """Labels fit scores whose highest is right so many times as often as chance would have it."""
@@ -332,7 +341,8 @@ _RULES: Final[tuple[_Rule, ...]] = (
         lambda c: (
             _is_token_table(c)
             and c.shape[-1] >= 16
-            and c.facts.op not in ("Sigmoid", *_POOLING)
+            and c.facts.op not in ("Sigmoid", "Concat", *_POOLING)
+            and are_alike(c.rows, c.shape)
             and not c.words & (_EMBEDDING_WORDS | _HIDDEN_WORDS)
             and are_peaked(c.rows)
         ),
@@ -341,13 +351,22 @@ _RULES: Final[tuple[_Rule, ...]] = (
 )
 
 
-def kind_of_output(facts: OutputFacts, labels: np.ndarray | None = None) -> Finding:
+def kind_of_output(
+    facts: OutputFacts,
+    labels: np.ndarray | None = None,
+    others: Sequence[OutputFacts] = (),
+) -> Finding:
     """Infers what an output says.
 
     Args:
         facts: what is known of it.
         labels: of the samples that were looked at, if there are any that may belong to it.
+        others: the model's outputs.
     """
+    if any(_are_anchors_of(facts, each) for each in others):
+        return Finding(
+            kind=OutputKind.MAP, reason="values of anchors, whose boxes are another output"
+        )
     case = _Case(facts, labels)
     for rule in _RULES:
         if rule.fits(case):
@@ -355,6 +374,16 @@ def kind_of_output(facts: OutputFacts, labels: np.ndarray | None = None) -> Find
     return Finding(
         kind=OutputKind.NUMBERS, reason="several numbers, and nothing says that they are scores"
     )
+
+
+def _are_anchors_of(facts: OutputFacts, boxes: OutputFacts) -> bool:
+    """Whether an output gives values for each of the many boxes that another gives."""
+    if facts is boxes or not facts.dtype_kind is boxes.dtype_kind is Kind.FLOAT:
+        return False
+    if facts.fed_back or boxes.fed_back or min(len(facts.shape), len(boxes.shape)) < 2:
+        return False
+    *_, rows, width = boxes.shape
+    return width == 4 and rows >= FEWEST_ANCHORS and facts.shape[-2] == rows
 
 
 def are_scores(facts: OutputFacts) -> bool:

@@ -12,6 +12,7 @@ _FEWEST_CLASSES: Final = 5
 _MARGIN: Final = 1.2
 _SKEW: Final = 1.2
 _APART: Final = 3.0
+_UNLIKE: Final = 10.0
 _UNIT: Final = 1e-3
 _SMOOTH: Final = 0.9
 
@@ -61,6 +62,21 @@ def are_told_apart(rows: NDArray[np.float64]) -> bool:
     means, deviations = rows.mean(axis=0), rows.std(axis=0)
     apart = np.abs(means - means.mean())
     return len(rows) > 1 and bool(np.median(apart - _APART * deviations) > 0)
+
+
+def are_alike(rows: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    """Whether values spread about as far at each place, as scores of tokens do.
+
+    Args:
+        rows: shape (samples times places, values).
+        shape: of a sample; where it does not hold the rows, nothing is known against it.
+    """
+    places = int(np.prod(shape)) // rows.shape[1]
+    if not places or len(rows) % places:
+        return True
+    spreads = rows.std(axis=1).reshape(-1, places).mean(axis=0)
+    typical = float(np.median(spreads))
+    return bool(spreads.max() <= _UNLIKE * typical) and bool(spreads.min() >= typical / _UNLIKE)
 
 
 def have_unit_length(rows: NDArray[np.float64]) -> bool:

@@ -204,7 +204,7 @@ class _Asker:
                 drafts.append((each, wanted.kind, "you said so"))
                 continue
             own = self.labels.get(each.name, self.labels.get(UNNAMED))
-            finding = kind_of_output(each, None if own is None else own[: self.looked])
+            finding = kind_of_output(each, None if own is None else own[: self.looked], self.facts)
             drafts.append((each, finding.kind, finding.reason))
         taker = self._taker_of_labels(drafts, group)
         if group is not None:

@@ -414,3 +414,63 @@ FAMILIES: Final[tuple[Callable[[Scenes], Written], ...]] = (
     boxes_with_score,
     selected,
 )
+
+
+def pose(scene: Scenes) -> Written:
+    """A score and 17 points for each box, x, y and a chance each."""
+    rng = np.random.default_rng(9)
+    best = scene.scores.max(axis=-1, keepdims=True)
+    off = rng.normal(0, 0.2, (17, 2)) * scene.boxes[:, :, None, 2:]
+    points = scene.boxes[:, :, None, :2] + off
+    chances = np.broadcast_to(0.9 * best[..., None], (*points.shape[:-1], 1))
+    flat = np.concatenate([points, chances], axis=-1).reshape(*best.shape[:2], -1)
+    table = np.concatenate([scene.boxes, best, flat], axis=-1)
+    return {"output0": _single(table.transpose(0, 2, 1))}
+
+
+def masks(scene: Scenes) -> Written:
+    """32 weights of masks for each box."""
+    weights = scene.scores @ np.random.default_rng(9).standard_normal((CLASSES, 32))
+    table = np.concatenate([scene.boxes, scene.scores, weights], axis=-1)
+    return {"output0": _single(table.transpose(0, 2, 1))}
+
+
+def ssd_undecoded(scene: Scenes) -> Written:
+    """Offsets from anchors, and logarithms of sizes; scores a softmax is yet to make."""
+    stride = scene.cells[:, 2:]
+    places = 5 * (scene.boxes[..., :2] / stride - scene.cells[:, :2] - 0.5)
+    sizes = 5 * np.log(np.maximum(scene.boxes[..., 2:], 1) / stride / 3)
+    scores = np.log(ssd(scene)["scores"] + 1e-4)
+    return {"scores": _single(scores), "loc": _single(np.concatenate([places, sizes], axis=-1))}
+
+
+def face_undecoded(scene: Scenes) -> Written:
+    """Softmax scores, offsets, and five points of each face."""
+    held = ssd_undecoded(scene)
+    points = held["loc"][..., [0, 1] * 5] + np.float32(0.3)
+    return {"conf": ssd(scene)["scores"], "loc": held["loc"], "landmarks": points}
+
+
+def levels(scene: Scenes) -> Written:
+    """Raw heads of convolutions, one for each stride: (4 + classes, rows, columns)."""
+    stride = scene.cells[:, 2:]
+    places = logit((scene.boxes[..., :2] / stride - scene.cells[:, :2]) / 2 + 0.25)
+    sizes = np.log(np.maximum(scene.boxes[..., 2:], 1) / stride)
+    table = np.concatenate([places, sizes, logit(scene.scores)], axis=-1)
+    found, begin = {}, 0
+    for step in (8, 16, 32):
+        side = SIDE // step
+        part = table[:, begin : begin + side**2].transpose(0, 2, 1)
+        found[f"conv{step}"] = _single(part.reshape(len(table), -1, side, side))
+        begin += side**2
+    return found
+
+
+UNDECODED: Final[tuple[Callable[[Scenes], Written], ...]] = (
+    pose,
+    masks,
+    ssd_undecoded,
+    face_undecoded,
+    levels,
+)
+"""Heads that are judged as numbers, one channel at a time."""

@@ -51,6 +51,52 @@ def test_pictures_without_objects_prove_nothing(family: Callable[[Scenes], Writt
     assert found.verdict(BUDGET) is Verdict.FAILED
 
 
+@pytest.mark.parametrize("family", scenes.UNDECODED, ids=lambda family: family.__name__)
+def test_heads_that_wait_for_decoding(family: Callable[[Scenes], Written]) -> None:
+    rng = np.random.default_rng(6)
+    scene = scenes.scenes(rng, PICTURES)
+    answers = family(scene)
+    original = Scripted(answers)
+    noisy = {}
+    for name, values in answers.items():
+        axis = 1 + int(np.argmin(values.shape[1:])) if values.ndim == 3 else 1
+        others = tuple(each for each in range(1, values.ndim) if each != axis)
+        spread = np.sqrt(np.square(values - values.mean(axis=0)).mean(axis=(0, *others)))
+        shape = [1] * values.ndim
+        shape[axis] = len(spread)
+        noise = rng.standard_normal(values.shape) * spread.reshape(shape) / 100
+        noisy[name] = (values + noise).astype(np.float32)
+    close = judge(original, noisy)
+    assert all(each.kind is OutputKind.MAP for each in close.outputs), close
+    assert close.verdict(BUDGET) is not Verdict.FAILED, close.worst
+    for damage in scenes.WRONG:
+        if family is scenes.pose and damage in (scenes.classes_swapped, scenes.class_never_found):
+            continue
+        score = judge(original, family(damage(scene, rng)))
+        assert score.verdict(BUDGET) is Verdict.FAILED, (damage.__name__, score.worst)
+
+
+def test_labels_a_metric_of_choice_and_a_kind_of_choice() -> None:
+    rng = np.random.default_rng(12)
+    scene = scenes.scenes(rng, PICTURES)
+    labels = np.full((PICTURES, 5, 5), -1, np.float32)
+    for label, rows in zip(labels, scene.objects, strict=True):
+        label[: len(rows)] = rows[:, [5, 0, 1, 2, 3]]
+    original = Scripted(scenes.yolov8(scene))
+    wrong = scenes.yolov8(scenes.class_never_found(scene, rng))
+    labelled = judge(original, wrong, {"labels": labels})
+    assert labelled.worst.metric == "map"
+    assert labelled.worst.labelled
+    assert labelled.verdict(BUDGET) is Verdict.FAILED
+    for metric in ("map", "detection-f1"):
+        score = judge(original, wrong, metric=metric)
+        assert score.worst.metric == "detection-f1"
+        assert score.verdict(BUDGET) is Verdict.FAILED
+    told = judge(original, wrong, judged=["output0=detections"])
+    assert told.worst.kind is OutputKind.DETECTIONS
+    assert told.verdict(BUDGET) is Verdict.FAILED
+
+
 def test_one_class_and_one_picture_at_a_time() -> None:
     rng = np.random.default_rng(11)
     scene = scenes.scenes(rng, PICTURES, classes=1)
