@@ -294,11 +294,14 @@ class _Asker:
         if group is not None and labels.ndim == 3 and labels.shape[-1] == 5:
             return group.outputs[0]
         for kind in _LABEL_TAKERS:
-            for facts, found, _ in drafts:
-                if found is not kind:
-                    continue
-                if self._fit(facts, kind, self._blank(facts, kind), labels):
-                    return facts.name
+            takers = [
+                facts
+                for facts, found, _ in drafts
+                if found is kind and self._fit(facts, kind, self._blank(facts, kind), labels)
+            ]
+            if takers:
+                own = labels[: self.looked]
+                return max(takers, key=lambda facts: _nearness(facts, own)).name
         return None
 
     def _of_group(self, group: Detector, taker: str | None) -> Question:
@@ -337,6 +340,24 @@ _LABEL_TAKERS: Final = (
     OutputKind.NUMBERS,
 )
 """Kinds in the order in which labels without a name are offered to them."""
+
+
+def _nearness(facts: OutputFacts, labels: np.ndarray) -> float:
+    """How near an output is to labels that fit it, by which it is told from others: more is nearer.
+
+    The share of right choices where labels are those of classes; less the error elsewhere.
+    """
+    if facts.varies_in_shape or facts.dtype_kind is not Kind.FLOAT:
+        return 0.0
+    values = facts.values
+    if values.size == labels.size:
+        return -float(np.square(values.ravel() - labels.astype(np.float64).ravel()).mean())
+    scores = values.reshape(len(values), *(n for n in facts.shape if n != 1))
+    for axis in range(scores.ndim - 1, 0, -1):
+        chosen = scores.argmax(axis=axis)
+        if chosen.size == labels.size:
+            return float((chosen.ravel() == labels.ravel()).mean())
+    return 0.0
 
 
 def labels_fit(kind: OutputKind, facts: OutputFacts, labels: np.ndarray) -> bool:

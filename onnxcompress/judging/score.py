@@ -77,7 +77,9 @@ class OutputScore:
         if not self.drop <= allowed:
             return Verdict.FAILED
         proves = self.constant_drop is None or self.constant_drop > allowed
-        return Verdict.PROVED if proves and self.drop_interval[1] <= allowed else Verdict.HELD
+        holds_its_level = self.interval_kind is not IntervalKind.APPROXIMATE
+        is_within = self.drop_interval[1] <= allowed
+        return Verdict.PROVED if proves and holds_its_level and is_within else Verdict.HELD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +107,9 @@ class Score:
     def verdict(self, budget: Budget) -> Verdict:
         """What these samples say about a budget: the least that they say of any output.
 
-        Proved: the whole interval is within the budget, and a model that answers the same to every
-        sample would not hold it. Held: the drop is. Failed: it is not, or cannot be told.
+        Proved: the whole interval is within the budget and no mere approximation, as it is on few
+        samples, and a model that answers the same to every sample would not hold it. Held: the
+        drop is. Failed: it is not, or cannot be told.
         """
         verdicts = {each.verdict(budget) for each in self.outputs}
         return next(each for each in reversed(Verdict) if each in verdicts)

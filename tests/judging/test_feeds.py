@@ -181,6 +181,28 @@ def test_what_is_wrong_is_said() -> None:
         assert word in str(score.worst.problem)
 
 
+def test_labels_go_with_the_output_that_they_are_nearest_to() -> None:
+    rng = np.random.default_rng(9)
+    answers = {f"head{place}": outputs.softmax(outputs.logits(rng, 4)) for place in range(3)}
+    labels = answers["head1"].argmax(axis=1)
+    score = judge(Scripted(answers), answers, {"labels": labels})
+    assert [each.metric for each in score.outputs] == ["agreement", "top1", "agreement"]
+    numbers = {
+        name: rng.uniform(1, 90, (outputs.SAMPLES, 1)).astype(np.float32)
+        for name in ("height", "age")
+    }
+    near = numbers["age"][:, 0] + rng.normal(0, 3, outputs.SAMPLES)
+    score = judge(Scripted(numbers), numbers, {"labels": near})
+    assert [each.labelled for each in score.outputs] == [False, True]
+
+
+def test_few_samples_prove_nothing() -> None:
+    rng = np.random.default_rng(10)
+    values = rng.uniform(1, 90, (20, 1)).astype(np.float32)
+    score = judge(Scripted({"age": values}), {"age": values + np.float32(0.01)})
+    assert score.verdict(BUDGET) is Verdict.HELD
+
+
 def test_one_output_of_many_is_enough_to_refuse() -> None:
     rng = np.random.default_rng(8)
     answers = {
