@@ -43,7 +43,8 @@ class OutputScore:
         beside: further figures by name, which decide nothing.
         problem: why the output cannot be compared, if so.
         scores_kept: for choices compared with the original's, the share of what varies in the
-            scores behind them that is kept; part of the drop, see docs/measuring.md.
+            scores behind them that is kept; for detections, how well boxes and scores of those
+            found again fit, see `measure.detection_fit`. Part of the drop, see docs/measuring.md.
         drop_is_relative: whether the drop is a share of the original's value by itself.
     """
 
