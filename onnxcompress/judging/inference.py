@@ -20,6 +20,7 @@ from onnxcompress.judging.facts import OutputFacts
 from onnxcompress.judging.kinds import OutputKind
 from onnxcompress.judging.looks import (
     are_alike,
+    are_competing,
     are_peaked,
     are_smooth,
     are_told_apart,
@@ -304,6 +305,16 @@ _RULES: Final[tuple[_Rule, ...]] = (
         OutputKind.CHOICE,
         "one of its scores stands out in each sample, and not always the same one",
         lambda c: _is_line(c) and are_peaked(c.rows) and bool(c.rows.min() < 0),
+    ),
+    _Rule(
+        OutputKind.CHOICE,
+        "its columns rise at each other's cost, and not always the same one is the highest",
+        lambda c: (
+            _is_line(c)
+            and c.rows.shape[1] < _MANY
+            and bool(c.rows.min() < 0)
+            and are_competing(c.rows)
+        ),
     ),
     _Rule(
         OutputKind.LABELS,

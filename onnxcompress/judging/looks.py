@@ -12,6 +12,7 @@ _FEWEST_CLASSES: Final = 5
 _MARGIN: Final = 1.2
 _SKEW: Final = 1.2
 _APART: Final = 3.0
+_COMPETING: Final = 0.25
 _UNLIKE: Final = 10.0
 _UNIT: Final = 1e-3
 _SMOOTH: Final = 0.9
@@ -51,6 +52,22 @@ def _expected_top(classes: int) -> float:
         return float(np.interp(classes, list(_EXPECTED_TOP), list(_EXPECTED_TOP.values())))
     root = np.sqrt(2 * np.log(classes))
     return float(root - (np.log(np.log(classes)) + np.log(4 * np.pi)) / (2 * root) + 0.58 / root)
+
+
+def are_competing(rows: NDArray[np.float64]) -> bool:
+    """Whether columns rise at each other's cost and not always the same one wins, as classes do.
+
+    Training by cross entropy pushes the scores of a sample apart and leaves their sum alone; sums
+    of measurements vary as much as those of independent columns, or more.
+
+    Args:
+        rows: shape (samples, columns).
+    """
+    if rows.shape[1] < 2 or len(rows) < _FEWEST_CLASSES:
+        return False
+    apart = rows.var(axis=0).sum()
+    distinct = len(np.unique(rows.argmax(axis=1)))
+    return bool(rows.sum(axis=1).var() < _COMPETING * apart) and distinct > 1
 
 
 def are_told_apart(rows: NDArray[np.float64]) -> bool:

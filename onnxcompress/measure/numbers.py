@@ -18,8 +18,8 @@ from onnxcompress.measure.predictions import Output
 from onnxcompress.measure.rates import ratio
 from onnxcompress.measure.tally import RowTally, Sums
 
-FRACTION_SCALE: Final = 0.01
-"""The least spread that scores between 0 and 1 are measured by: one per cent of their range."""
+FRACTION_SCALE: Final = 0.001
+"""The least spread that scores between 0 and 1 are measured by: a thousandth of their range."""
 
 _RELATIVE_SCALE: Final = 1e-4
 """The least spread of other numbers, as a share of their own size; float32 resolves less."""

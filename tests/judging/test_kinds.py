@@ -158,7 +158,11 @@ def a_tenth_exchanged(values: np.ndarray, rng: Rng) -> np.ndarray:
     return changed
 
 
-@pytest.mark.parametrize(("_what", "name", "make", "kind", "metric"), CASES, ids=lambda c: str(c))
+@pytest.mark.parametrize(
+    ("_what", "name", "make", "kind", "metric"),
+    CASES,
+    ids=[f"{each[0]} as {each[1]}" for each in CASES],
+)
 def test_kinds_and_what_they_let_pass(
     _what: str, name: str, make: Make, kind: OutputKind, metric: str
 ) -> None:

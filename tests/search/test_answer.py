@@ -13,10 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcompress.errors import OutputError
 from onnxcompress.ir import io
 from onnxcompress.judging.kinds import OutputKind
+from onnxcompress.measure.objects import same_value
 from onnxcompress.recipe import Recipe, parse_pass
 from onnxcompress.runtime.session import Session
 from onnxcompress.search import judge
-from onnxcompress.search.answer import same_answer, write_answer
+from onnxcompress.search.answer import write_answer
 from onnxcompress.search.compress import compress
 from tests.helpers import parse
 
@@ -48,8 +49,8 @@ NAN = float("nan")
     ],
 )
 def test_the_same_bits(one: Any, other: Any, same: bool) -> None:
-    assert same_answer(one, other) is same
-    assert same_answer(other, one) is same
+    assert same_value(one, other) is same
+    assert same_value(other, one) is same
 
 
 def test_another_model_is_removed(tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def _compressed(model: onnx.ModelProto, x: np.ndarray, folder: Path) -> Any:
     feed = {"x": x[:1]}
     before, after = Session(folder / "model.onnx").run(feed), Session(output).run(feed)
     assert before.keys() == after.keys()
-    assert all(same_answer(before[name], after[name]) for name in before)
+    assert all(same_value(before[name], after[name]) for name in before)
     return report
 
 
