@@ -172,6 +172,9 @@ class Pass(ABC):
         prunes: whether it takes parameters away; see `Context.unpruned_model`.
         recovers: whether it makes up for what was pruned and leaves zeros zero, so that it can run
             between two rounds of pruning; see `scaled`.
+        packs: whether it stores weights in fewer bits. Nodes then read theirs as if they were
+            stored as they are, whatever view of a stored tensor they read; none is packed whose
+            float original stays for another node.
         opset: the lowest standard opset the rewrite can be written in; see `required_opset` for a
             pass where that depends on its options.
         overrides: other options for some nodes; a node name that is written out beats a pattern
@@ -182,6 +185,7 @@ class Pass(ABC):
     exact: ClassVar[bool] = False
     prunes: ClassVar[bool] = False
     recovers: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
     opset: ClassVar[int] = 1
 
     overrides: tuple[Override, ...] = field(default=(), repr=False)

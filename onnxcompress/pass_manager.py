@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import glob
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from onnxcompress.clean import remove_unused
 from onnxcompress.errors import OnnxCompressError, PassError
+from onnxcompress.ir import query
 from onnxcompress.ir.clone import clone
+from onnxcompress.ir.defaults import freeze, replaceable_weight
 from onnxcompress.ir.edit import Action, Change, Editor, Skip
-from onnxcompress.ir.model import Model
+from onnxcompress.ir.model import Model, Tensor
 from onnxcompress.ir.opset import require_opset
 from onnxcompress.ir.sort import sort
 from onnxcompress.ir.verify import verify
-from onnxcompress.pass_base import Pass, PassReport
+from onnxcompress.ir.views import Lifted
+from onnxcompress.pass_base import EXCLUDED, Override, Pass, PassReport
 from onnxcompress.runtime.check import RunCheck
 from onnxcompress.runtime.context import RuntimeContext
+
+_MOST_RUNS = 4
+"""Times that a pass runs, each without nodes whose weights would stay beside what it packed."""
 
 
 class OnError(Enum):
@@ -79,22 +87,22 @@ class PassManager:
         start = time.perf_counter()
         before = clone(model)
         edit = Editor(model)
+        beside: Mapping[str, str] = {}
         error = None
         verification = "unchanged"
         try:
+            frozen = _frozen(model, context)
             raised = require_opset(model, _required_opset(pass_))
             if raised:
                 check.raised(before, model)
-                edit = Editor(model)
-            pass_.run(model, edit, context)
-            edit.finish()
-            if raised and not edit.modified:  # nothing needed it
+            edit, beside = _apply(pass_, model, context)
+            if (frozen or raised) and not edit.modified:  # nothing needed it
                 model.graph, model.envelope = before.graph, before.envelope
-            elif raised:
-                detail = f"raised from opset {before.opset} to {model.opset}"
+            elif frozen or raised:
+                raising = f"raised from opset {before.opset} to {model.opset}" if raised else ""
+                detail = "; ".join(filter(None, (raising, frozen)))
                 edit.changes.insert(0, Change(Action.CHANGED, model.graph.name, "graph", detail))
             if edit.modified:
-                remove_unused(model, edit)
                 sort(model.graph)
                 verify(model)
                 verification = check.after(model, exact=pass_.exact)
@@ -108,7 +116,7 @@ class PassManager:
         return PassReport(
             name=pass_.name,
             changes=tuple(edit.changes),
-            skips=(*edit.skips, *_unmatched(pass_, before)),
+            skips=(*_explained(edit.skips, beside, before, context), *_unmatched(pass_, before)),
             nodes_before=_count(before),
             nodes_after=_count(model),
             bytes_before=before.weight_bytes,
@@ -117,6 +125,77 @@ class PassManager:
             verification=verification,
             error=error,
         )
+
+
+def _frozen(model: Model, context: RuntimeContext) -> str:
+    """Takes inputs with stored values for constants where there are data that do not feed them."""
+    if context.data is None or not model.graph.defaults:
+        return ""
+    names = ", ".join(map(repr, freeze(model, context.data.unused)))
+    return f"{names}, which the data do not feed, are no inputs any more" if names else ""
+
+
+def _apply(pass_: Pass, model: Model, context: RuntimeContext) -> tuple[Editor, Mapping[str, str]]:
+    """Runs a pass; again, without some nodes, where packed weights would stand beside float ones.
+
+    Returns:
+        The edits, and why nodes were left out, by name.
+    """
+    beside: dict[str, str] = {}
+    for _ in range(_MOST_RUNS):
+        start = clone(model) if pass_.packs else None
+        edit = Editor(model)
+        lifted = Lifted(model, edit, _ranks(model, context)) if pass_.packs else None
+        names = tuple(map(glob.escape, beside))
+        others = (Override(None, names), *pass_.overrides) if beside else pass_.overrides
+        replace(pass_, overrides=others).run(model, edit, context)
+        if lifted is not None:
+            lifted.put_back()
+        edit.finish()
+        if edit.modified:
+            remove_unused(model, edit)
+        if lifted is None or start is None or not edit.modified:
+            break
+        found = lifted.beside({node for _, node in model.nodes()})
+        found = {node: other for node, other in found.items() if pass_.at(other) is not None}
+        if not found:
+            break
+        beside |= {
+            node.name: f"{other.name!r} reads its weight too and keeps it: stored twice, it grows"
+            for node, other in found.items()
+        }
+        model.graph, model.envelope = start.graph, start.envelope
+    return edit, beside
+
+
+def _ranks(model: Model, context: RuntimeContext) -> Callable[[Tensor], int | None]:
+    """Tells how many axes a tensor has: by the file, else by running a sample."""
+
+    def rank(tensor: Tensor) -> int | None:
+        known = query.rank(tensor)
+        if known is None and tensor.name in (types := context.types(model)):
+            return len(types[tensor.name].shape)
+        return known
+
+    return rank
+
+
+def _explained(
+    skips: Sequence[Skip], beside: Mapping[str, str], model: Model, context: RuntimeContext
+) -> Iterator[Skip]:
+    """What was left alone, with the true reason where the pass could not know it."""
+    inputs = {
+        node.name: name for _, node in model.nodes() if (name := replaceable_weight(model, node))
+    }
+    fed = () if context.data is None else context.data.unused
+    for skip in skips:
+        reason = beside.get(skip.node, skip.reason) if skip.reason == EXCLUDED else skip.reason
+        name = inputs.get(skip.node)
+        if name in fed:
+            reason = f"its weight is the input {name!r}, which the data feed"
+        elif name is not None and context.data is None:
+            reason = f"its weight is the input {name!r}; with data that do not feed it, a constant"
+        yield replace(skip, reason=reason)
 
 
 def _required_opset(pass_: Pass) -> int:

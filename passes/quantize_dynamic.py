@@ -58,6 +58,7 @@ class QuantizeDynamic(Pass):
     """
 
     name: ClassVar[str] = "quantize-dynamic"
+    packs: ClassVar[bool] = True
     opset: ClassVar[int] = 13
 
     embeddings: bool = True

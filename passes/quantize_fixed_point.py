@@ -66,6 +66,7 @@ class QuantizeFixedPoint(Pass):
     """
 
     name: ClassVar[str] = "quantize-fixed-point"
+    packs: ClassVar[bool] = True
 
     word_length: int = 8
     fraction_bits: int | FractionBits = FractionBits.AUTO

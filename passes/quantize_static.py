@@ -67,6 +67,7 @@ class QuantizeStatic(Pass):
     """
 
     name: ClassVar[str] = "quantize-static"
+    packs: ClassVar[bool] = True
     opset: ClassVar[int] = 13
 
     observer: Observer = Observer.MIN_MAX

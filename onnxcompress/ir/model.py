@@ -279,17 +279,21 @@ class Model:
     @property
     def parameters(self) -> int:
         """Elements in all stored tensors."""
-        return sum(constant.size for constant in self.constants())
+        return sum(constant.size for constant in self._stored())
 
     @property
     def weight_bytes(self) -> int:
         """Bytes that all stored tensors take in a file."""
-        return sum(constant.nbytes for constant in self.constants())
+        return sum(constant.nbytes for constant in self._stored())
 
     @property
     def dense_bytes(self) -> int:
         """Bytes they take where zeros are held too, as a runtime does."""
-        return sum(stored_bytes(each.shape, each.dtype) for each in self.constants())
+        return sum(stored_bytes(each.shape, each.dtype) for each in self._stored())
+
+    def _stored(self) -> list[Constant]:
+        """Those in use, and the values of inputs that a caller may replace."""
+        return [*self.constants(), *self.graph.defaults.values()]
 
 
 STANDARD = ("", "ai.onnx")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import ClassVar
 
 import numpy as np
 
@@ -78,6 +79,8 @@ class IntegerWeights(Pass):
             each node the one that onnxruntime runs the fastest, see `qdq.weight_forms`.
         min_elements: smaller weights stay float; they are not worth a node.
     """
+
+    packs: ClassVar[bool] = True
 
     bits: WeightBits = WeightBits.EIGHT
     symmetric: bool = True

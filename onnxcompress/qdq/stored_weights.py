@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
@@ -36,6 +37,8 @@ class WeightStorage(Pass):
     Attributes:
         min_elements: smaller weights stay as they are; they are not worth the nodes.
     """
+
+    packs: ClassVar[bool] = True
 
     min_elements: int = 1024
 

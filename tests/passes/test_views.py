@@ -1,0 +1,158 @@
+"""Weights that nodes read through others: packed as if stored, and never beside their floats."""
+
+import numpy as np
+import pytest
+
+from onnxcompress.data.loading import dataset_of
+from onnxcompress.ir import io
+from onnxcompress.ir.model import Model
+from onnxcompress.pass_base import EXCLUDED, Override, Pass
+from onnxcompress.pass_manager import PassManager
+from onnxcompress.passes import QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from onnxcompress.runtime.context import RuntimeContext
+from onnxcompress.runtime.session import Session
+from tests.helpers import outputs
+
+from .support import apply, model_of, normal, reasons, sqnr, stored
+
+WEIGHT = normal(64, 48)
+VIEWS = {
+    "stored": ("", "w", WEIGHT),
+    "Identity": ("v = Identity(w)", "v", WEIGHT),
+    "Transpose": ("v = Transpose <perm = [1, 0]> (w)", "v", WEIGHT.T),
+    "Reshape": ("v = Reshape(w, s)", "v", WEIGHT.reshape(-1)),
+    "Squeeze": ("v = Squeeze(w)", "v", WEIGHT[None]),
+    "Unsqueeze": ("u = Unsqueeze(w, zero)  v = Squeeze(u, zero)", "v", WEIGHT),
+    "Cast": ("v = Cast <to = 1> (w)", "v", WEIGHT.astype(np.float64)),
+    "Concat": ("v = Concat <axis = 0> (w, w2)", "v", WEIGHT[:32]),
+    "unit": ("", "w", WEIGHT[None]),
+}
+PASSES = (
+    QuantizeWeights(),
+    QuantizeDynamic(min_elements=1024),
+    QuantizeStatic(),
+)
+X = {"x": normal(24, 4, 64, seed=3)}
+
+
+def _behind(view: str) -> Model:
+    nodes, name, stored_as = VIEWS[view]
+    more = {"w2": WEIGHT[32:]} if view == "Concat" else {}
+    return model_of(
+        "g (float[N, 4, 64] x) => (float[N, 4, 48] y) "
+        f"{{ {nodes}  r = Relu(x)  y = MatMul(r, {name}) }}",
+        w=np.ascontiguousarray(stored_as),
+        s=np.array([64, 48]),
+        zero=np.array([0]),
+        **more,
+    )
+
+
+@pytest.mark.parametrize("pass_", PASSES, ids=lambda pass_: pass_.name)
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_weight_behind_a_view_becomes_what_a_stored_one_does(view: str, pass_: Pass) -> None:
+    plain, model = _behind("stored"), _behind(view)
+    for each in (plain, model):
+        apply(pass_, each, data=X)
+    assert not [
+        each for each in stored(model).values() if each.dtype.kind == "f" and each.size > 64
+    ]
+    found, wanted = outputs(model, X)["y"], outputs(plain, X)["y"]
+    np.testing.assert_allclose(found, wanted, atol=1e-6 * np.abs(wanted).max())
+
+
+def test_what_stays_float_goes_on_reading_its_view() -> None:
+    model = _behind("Transpose")
+    before = io.to_bytes(model)
+    report = apply(QuantizeWeights(min_elements=10**6), model)
+    assert not report.modified
+    assert io.to_bytes(model) == before
+
+
+TIED = """g (int64[N, L] ids) => (float[N, L, 40] y) {
+  e = Gather(t, ids)  a = Relu(e)
+  tt = Transpose <perm = [1, 0]> (t)  [logits] y = MatMul(a, tt) }"""
+TABLE = normal(40, 64)
+IDS = {"ids": np.arange(24).reshape(6, 4)}
+
+
+def _tied() -> Model:
+    return model_of(TIED, t=TABLE)
+
+
+@pytest.mark.parametrize("pass_", PASSES[:2], ids=lambda pass_: pass_.name)
+def test_both_readers_of_a_tied_table_are_packed(pass_: Pass) -> None:
+    """The file grew by a quarter: the product's Transpose kept the float table."""
+    model = _tied()
+    before = outputs(model, IDS)["y"]
+    apply(pass_, model)
+    assert model.weight_bytes < 0.65 * TABLE.nbytes
+    assert sqnr(before, outputs(model, IDS)["y"]) > 25
+
+
+@pytest.mark.parametrize(
+    ("pass_", "left", "keeps"),
+    [
+        (QuantizeStatic(), "logits", "Gather_e"),
+        (QuantizeDynamic(embeddings=False, min_elements=1024), "logits", "Gather_e"),
+    ],
+    ids=lambda each: getattr(each, "name", ""),
+)
+def test_no_packed_copy_stands_beside_the_float(pass_: Pass, left: str, keeps: str) -> None:
+    model = _tied()
+    report = apply(pass_, model, data=IDS)
+    assert not report.modified
+    assert reasons(report)[left].startswith(f"{keeps!r} reads its weight too and keeps it")
+
+
+def test_a_reader_that_the_recipe_excludes_may_keep_the_float() -> None:
+    model = _tied()
+    options = QuantizeWeights(overrides=(Override(None, op_types=("Gather",)),))
+    report = apply(options, model)
+    assert report.modified
+    assert reasons(report)["Gather_e"] == EXCLUDED
+
+
+SHARED = """g (float[N, 64] x, float[N, 64] z) => (float[N, 48] y) {
+  v = Identity(w)  a = MatMul(x, w)  b = MatMul(z, v)  y = Sub(a, b) }"""
+
+
+def test_a_renamed_weight_is_stored_once() -> None:
+    """A siamese net as exporters write it."""
+    model = model_of(SHARED, w=WEIGHT)
+    apply(QuantizeWeights(), model)
+    assert [each.shape for each in stored(model).values() if each.size == WEIGHT.size] == [(64, 48)]
+    assert model.weight_bytes < 0.3 * WEIGHT.nbytes
+
+
+def _with_default() -> Model:
+    text = "g (float[N, 64] x, float[64, 48] w) => (float[N, 48] y) { [product] y = MatMul(x, w) }"
+    return model_of(text, w=WEIGHT)
+
+
+@pytest.mark.parametrize("pass_", PASSES, ids=lambda pass_: pass_.name)
+def test_an_input_that_the_data_do_not_feed_is_a_constant(pass_: Pass) -> None:
+    model = _with_default()
+    before = outputs(model, {"x": X["x"][:, 0]})["y"]
+    report = apply(pass_, model, data={"x": X["x"][:, 0]})
+    assert "'w', which the data do not feed, are no inputs any more" in report.changes[0].detail
+    assert [each.name for each in model.graph.inputs] == ["x"]
+    assert report.bytes_before == WEIGHT.nbytes and report.bytes_after < 0.3 * WEIGHT.nbytes
+    assert sqnr(before, outputs(model, {"x": X["x"][:, 0]})["y"]) > 25
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ({"x": X["x"][:, 0], "w": np.stack([WEIGHT] * 24)}, "which the data feed"),
+        (None, "with data that do not feed it, a constant"),
+    ],
+)
+def test_else_the_true_reason_is_told(data: dict[str, np.ndarray] | None, reason: str) -> None:
+    model = _with_default()
+    dataset = None if data is None else dataset_of(data, Session(io.to_bytes(model)).inputs)
+    report = PassManager([QuantizeWeights()]).run(model, RuntimeContext(dataset))[0]
+    assert not report.modified
+    assert list(model.graph.defaults) == ["w"]
+    assert reasons(report)["product"].startswith("its weight is the input 'w'")
+    assert reason in reasons(report)["product"]
