@@ -14,7 +14,9 @@ from onnxcompress.judging.chunks import chunks, look, require_memory
 from onnxcompress.judging.custom import CustomEvaluation
 from onnxcompress.judging.facts import facts_of
 from onnxcompress.judging.kinds import OutputKind
-from onnxcompress.judging.questions import UNNAMED, Judged, Question, ask
+from onnxcompress.judging.labels import UNNAMED
+from onnxcompress.judging.question import Judged, Question
+from onnxcompress.judging.questions import ask
 from onnxcompress.judging.readings import Reading, joined
 from onnxcompress.judging.score import OutputScore, Score, beside_itself, with_scores, worst_of
 from onnxcompress.judging.scoring import constant_drop, score_question

@@ -6,7 +6,6 @@ which is the strictest way to be judged.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,66 +25,15 @@ from onnxcompress.judging.looks import (
     are_told_apart,
     have_unit_length,
 )
+from onnxcompress.judging.words import (
+    CLASS_WORDS,
+    EMBEDDING_WORDS,
+    HIDDEN_WORDS,
+    POINT_WORDS,
+    SCORE_WORDS,
+    words_of,
+)
 
-_WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-_CLASS_WORDS: Final = frozenset(
-    [
-        "logit",
-        "logits",
-        "class",
-        "classes",
-        "cls",
-        "classification",
-        "prob",
-        "probs",
-        "probability",
-        "probabilities",
-        "softmax",
-        "category",
-        "categories",
-    ]
-)
-_EMBEDDING_WORDS: Final = frozenset(
-    [
-        "embedding",
-        "embeddings",
-        "embed",
-        "embeds",
-        "emb",
-        "embs",
-        "feature",
-        "features",
-        "vector",
-        "representation",
-        "pooled",
-        "pooler",
-        "descriptor",
-    ]
-)
-_POINT_WORDS: Final = frozenset(
-    [
-        "landmark",
-        "landmarks",
-        "keypoint",
-        "keypoints",
-        "kpt",
-        "kpts",
-        "kps",
-        "point",
-        "points",
-        "joint",
-        "joints",
-        "pose",
-        "coord",
-        "coords",
-        "coordinates",
-        "params",
-        "vertices",
-        "regression",
-    ]
-)
-_HIDDEN_WORDS: Final = frozenset(["hidden", "state", "states", "encoder", "encoded", "memory"])
-_SCORE_WORDS: Final = _CLASS_WORDS | {"score", "scores", "confidence", "conf", "sigmoid"}
 _POOLING: Final = frozenset(
     [
         "GlobalAveragePool",
@@ -99,11 +47,6 @@ _POOLING: Final = frozenset(
 _MANY: Final = 64
 """From so many values on, numbers that are no scores of classes are taken for an embedding."""
 
-_CLASSES_AT_A_PLACE: Final = 256
-"""Maps of more channels than this hold features, not classes."""
-
-_FEWEST_PLACES: Final = 64
-"""Tables of fewer whole numbers are no pictures."""
 
 FEWEST_ANCHORS: Final = 32
 """Detectors look at so many places, or more."""
@@ -126,7 +69,7 @@ class _Case:
     def __init__(self, facts: OutputFacts, labels: np.ndarray | None) -> None:
         self.facts = facts
         self.labels = labels
-        self.words = {word.lower() for word in _WORD.findall(facts.name)}
+        self.words = words_of(facts.name)
         self.shape = facts.shape
         self.rank = sum(length != 1 for length in facts.shape)
         """Axes of a sample, those of length 1 not counted."""
@@ -147,7 +90,7 @@ class _Case:
 
     @cached_property
     def has_class_words(self) -> bool:
-        return bool(self.words & _CLASS_WORDS)
+        return bool(self.words & CLASS_WORDS)
 
     @cached_property
     def reach_both_ends(self) -> bool:
@@ -229,7 +172,7 @@ def _alike(case: _Case) -> bool:
 def _is_embedding_line(case: _Case) -> bool:
     if not _is_line(case) or case.rows.shape[1] < 16:
         return False
-    return bool(case.words & _EMBEDDING_WORDS) or have_unit_length(case.rows)
+    return bool(case.words & EMBEDDING_WORDS) or have_unit_length(case.rows)
 
 
 _RULES: Final[tuple[_Rule, ...]] = (
@@ -324,7 +267,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
     _Rule(
         OutputKind.NUMBERS,
         "its columns measure different things, by its name or by how far apart they lie",
-        lambda c: _is_line(c) and (bool(c.words & _POINT_WORDS) or are_told_apart(c.rows)),
+        lambda c: _is_line(c) and (bool(c.words & POINT_WORDS) or are_told_apart(c.rows)),
     ),
     _Rule(
         OutputKind.EMBEDDING,
@@ -354,7 +297,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
             and c.shape[-1] >= 16
             and c.facts.op not in ("Sigmoid", "Concat", *_POOLING)
             and are_alike(c.rows, c.shape)
-            and not c.words & (_EMBEDDING_WORDS | _HIDDEN_WORDS)
+            and not c.words & (EMBEDDING_WORDS | HIDDEN_WORDS)
             and are_peaked(c.rows)
         ),
     ),
@@ -399,70 +342,5 @@ def _are_anchors_of(facts: OutputFacts, boxes: OutputFacts) -> bool:
 
 def are_scores(facts: OutputFacts) -> bool:
     """Whether values are scores between 0 and 1, by what computes them or what they are called."""
-    words = {word.lower() for word in _WORD.findall(facts.name)}
-    return facts.is_bounded or (bool(words & _SCORE_WORDS) and facts.are_fractions)
-
-
-def class_axis_of_map(facts: OutputFacts) -> int | None:
-    """The axis of a map's sample that holds classes at each place; None for plain values.
-
-    Probabilities that sum to 1 along an axis are classes. So are scores of which one stands out
-    from place to place, where the name speaks of classes or segments.
-    """
-    shape = facts.shape
-    if len(shape) < 3 or facts.varies_in_shape:
-        return None
-    for axis in (0, len(shape) - 1):
-        if not 2 <= shape[axis] <= _CLASSES_AT_A_PLACE:
-            continue
-        if facts.sums_to_one(axis) or facts.logs_sum_to_one(axis):
-            return axis
-    words = {word.lower() for word in _WORD.findall(facts.name)}
-    named = words & (_CLASS_WORDS | {"seg", "segmentation", "semantic", "mask", "masks"})
-    channels = feature_axis(facts)
-    if named and channels is not None and 2 <= shape[channels] <= _CLASSES_AT_A_PLACE:
-        return None if facts.are_fractions else channels
-    return None
-
-
-def is_class_map(facts: OutputFacts) -> bool:
-    """Whether whole numbers are the classes at each place of a picture: few, and small."""
-    if facts.dtype_kind is not Kind.INTEGER or facts.varies_in_shape:
-        return False
-    if sum(n != 1 for n in facts.shape) != 2 or np.prod(facts.shape) < _FEWEST_PLACES:
-        return False
-    classes = np.unique(facts.looked)
-    return bool(classes[0] >= 0) and bool(classes[-1] < _CLASSES_AT_A_PLACE)
-
-
-def feature_axis(facts: OutputFacts) -> int | None:
-    """The axis of a sample whose places measure different things; None if there is none.
-
-    ONNX puts channels first in pictures. They are last where the first axis is as long as the
-    second and the last is short, and in tables of two axes, where the shorter fixed one holds them.
-    """
-    shape = facts.shape
-    if not shape or all(length == 1 for length in shape):
-        return None
-    fixed = _fixed_axes(facts)
-    if len(shape) == 1:
-        return 0 if 0 in fixed else None
-    if len(shape) == 2:
-        candidates = [axis for axis in fixed if shape[axis] > 1]
-        return min(candidates, key=lambda axis: (shape[axis], -axis), default=None)
-    is_last = shape[0] == shape[1] or (shape[-1] <= 4 < shape[0])
-    axis = len(shape) - 1 if is_last else 0
-    return axis if axis in fixed else None
-
-
-def _fixed_axes(facts: OutputFacts) -> list[int]:
-    """Axes of a sample that are as long for every sample, by what is declared or was seen."""
-    arrays = facts.looked if isinstance(facts.looked, list) else [facts.looked[0]]
-    axes = facts.declared[1:] if facts.batch_first else facts.declared
-    declared = axes if len(axes) == len(facts.shape) else (None,) * len(facts.shape)
-    return [
-        axis
-        for axis in range(len(facts.shape))
-        if not isinstance(declared[axis], str)
-        and len({each.shape[axis] for each in arrays if each.ndim > axis}) == 1
-    ]
+    words = words_of(facts.name)
+    return facts.is_bounded or (bool(words & SCORE_WORDS) and facts.are_fractions)

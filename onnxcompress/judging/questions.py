@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from onnxcompress.data.casting import Kind, kind_of
-from onnxcompress.errors import DataError, RecipeError
+from onnxcompress.errors import DataError
+from onnxcompress.judging.axes import class_axis_of_map, is_class_map
 from onnxcompress.judging.detectors import Detector, detectors
 from onnxcompress.judging.facts import OutputFacts
-from onnxcompress.judging.inference import (
-    are_scores,
-    class_axis_of_map,
-    feature_axis,
-    is_class_map,
-    kind_of_output,
-)
+from onnxcompress.judging.forms import fitted, reading_of, with_scores
+from onnxcompress.judging.inference import kind_of_output
 from onnxcompress.judging.kinds import KINDS, OutputKind
-from onnxcompress.judging.readings import (
-    Channels,
-    Choices,
-    Decoded,
-    KeyedValues,
-    Reading,
-    Rows,
-    Values,
-    Vectors,
-)
+from onnxcompress.judging.labels import LABEL_TAKERS, UNNAMED, Labels, labels_fit, nearness
+from onnxcompress.judging.overrides import by_metric
+from onnxcompress.judging.question import Judged, Question
 from onnxcompress.measure.detection_fit import DETECTION_FIT
-from onnxcompress.measure.equality import equal_rows_tally
 from onnxcompress.measure.metric import Form, Metric, Target
-from onnxcompress.measure.metrics import METRICS, resolve_metric
-from onnxcompress.measure.numbers import FRACTION_SCALE
-from onnxcompress.measure.tally import Tally
-
-Labels = Mapping[str, np.ndarray]
-"""Labels by the output they belong to; those that name no output stand under `UNNAMED`."""
-
-UNNAMED: Final = ""
-"""No output bears this name."""
+from onnxcompress.measure.metrics import METRICS
 
 STATE_TOLERANCE: Final = 10.0
 """What goes back in may lose so many times the budget: what that does shows in the answers."""
@@ -50,18 +28,12 @@ STATE_TOLERANCE: Final = 10.0
 STATE_SAMPLES: Final = 32
 """Samples on which it is looked at: a cache is larger than everything else a model gives."""
 
-SCORES_TOLERANCE: Final = 5.0
-"""Scores behind choices may lose so many times the budget of what varies in them: choices that are
-sure stay what they are under noise that nobody would call the same model."""
 
 FIT_TOLERANCE: Final = 8.0
 """Boxes may overlap with the original's by so many times the budget less than wholly, on average,
 and differ by as much in score: boxes of int8 models do by some 0.04, those shifted by a twentieth
 of their size by 0.1 and more."""
 
-_SCORES_SAMPLES: Final = 64
-_SCORES_BYTES: Final = 1 << 28
-"""Scores are kept for so many samples, and in so much memory; those of tokens are many."""
 
 _NEIGHBOURS: Final = tuple(
     each for each in (METRICS["recall@10"].without_labels,) if each is not None
@@ -70,76 +42,6 @@ _NEIGHBOURS: Final = tuple(
 
 _BLANK_SHARE: Final = 0.3
 """Blanks fill so much of what a recognizer trained with CTC says, or more."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What a user asks for: to judge this output, perhaps as this kind or by this metric."""
-
-    output: str
-    kind: OutputKind | None = None
-    metric: Metric | None = None
-
-    @staticmethod
-    def of(output: str, choice: str | None) -> Judged:
-        """An output with the word that says how it is judged: a kind, a metric or nothing.
-
-        Raises:
-            RecipeError: there is no such kind or metric.
-        """
-        if choice is None:
-            return Judged(output=output)
-        kinds = {kind.value: kind for kind in OutputKind}
-        if choice in kinds:
-            return Judged(output=output, kind=kinds[choice])
-        try:
-            metric = resolve_metric(choice)
-        except RecipeError as fault:
-            known = f"kinds are {', '.join(kinds)}; metrics {', '.join(METRICS)}"
-            raise RecipeError(
-                f"output {output!r} cannot be judged by {choice!r}, which is no kind and no "
-                f"metric; {known}"
-            ) from fault
-        if not isinstance(metric, Metric):
-            raise RecipeError(
-                f"output {output!r}: a function of your own sees all outputs; give it as --metric "
-                f"{choice}"
-            )
-        return Judged(output=output, metric=metric)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Question:
-    """How one output, or several together, are judged.
-
-    Attributes:
-        outputs: their names.
-        kind: what they say.
-        why: what that was taken from.
-        metric: what judges them.
-        reading: what it compares.
-        labels: the name of what it compares with, see `Labels`; None for the original's outputs.
-        tolerance: the drop is divided by it.
-        samples: on how many samples at most; None for all.
-        scores: what is asked of the scores behind choices, beside the choices.
-        beside: metrics of the same form that are told and decide nothing.
-    """
-
-    outputs: tuple[str, ...]
-    kind: OutputKind
-    why: str
-    metric: Metric
-    reading: Reading
-    labels: str | None = None
-    tolerance: float = 1.0
-    samples: int | None = None
-    scores: Question | None = None
-    beside: tuple[Metric, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        return " + ".join(self.outputs)
 
 
 def ask(
@@ -177,7 +79,7 @@ def ask(
     asker = _Asker(facts, labels, looked, reads_text)
     questions = list(asker.questions(asked))
     if metric is not None:
-        questions = _by_metric(questions, metric, asker, asked, must_apply=metric_must_apply)
+        questions = by_metric(questions, metric, facts, labels, asked, must_apply=metric_must_apply)
     return tuple(questions)
 
 
@@ -243,14 +145,14 @@ class _Asker:
             outputs=(facts.name,),
             kind=kind,
             why=why,
-            metric=_fitted(chosen, facts),
+            metric=fitted(chosen, facts),
             reading=reading_of(facts, kind, chosen.form, blank),
             labels=source if chosen.target is Target.LABELS else None,
             tolerance=STATE_TOLERANCE if kind is OutputKind.STATE else 1.0,
             samples=STATE_SAMPLES if kind is OutputKind.STATE else None,
             beside=_NEIGHBOURS if kind is OutputKind.EMBEDDING else (),
         )
-        return _with_scores(question, facts)
+        return with_scores(question, facts)
 
     def _fit(
         self, facts: OutputFacts, kind: OutputKind, blank: int | None, labels: np.ndarray
@@ -293,7 +195,7 @@ class _Asker:
             return None
         if group is not None and labels.ndim == 3 and labels.shape[-1] == 5:
             return group.outputs[0]
-        for kind in _LABEL_TAKERS:
+        for kind in LABEL_TAKERS:
             takers = [
                 facts
                 for facts, found, _ in drafts
@@ -301,7 +203,7 @@ class _Asker:
             ]
             if takers:
                 own = labels[: self.looked]
-                return max(takers, key=lambda facts: _nearness(facts, own)).name
+                return max(takers, key=lambda facts: nearness(facts, own)).name
         return None
 
     def _of_group(self, group: Detector, taker: str | None) -> Question:
@@ -328,236 +230,3 @@ class _Asker:
 
 _PLAIN: Final = Judged(output="")
 _BOXES: Final = OutputKind.DETECTIONS
-
-_LABEL_TAKERS: Final = (
-    OutputKind.CHOICE,
-    OutputKind.SEQUENCE,
-    OutputKind.MAP,
-    OutputKind.INTEGERS,
-    OutputKind.STRINGS,
-    OutputKind.LABELS,
-    OutputKind.NUMBER,
-    OutputKind.NUMBERS,
-)
-"""Kinds in the order in which labels without a name are offered to them."""
-
-
-def _nearness(facts: OutputFacts, labels: np.ndarray) -> float:
-    """How near an output is to labels that fit it, by which it is told from others: more is nearer.
-
-    The share of right choices where labels are those of classes; less the error elsewhere.
-    """
-    if facts.varies_in_shape or facts.dtype_kind is not Kind.FLOAT:
-        return 0.0
-    values = facts.values
-    if values.size == labels.size:
-        return -float(np.square(values.ravel() - labels.astype(np.float64).ravel()).mean())
-    scores = values.reshape(len(values), *(n for n in facts.shape if n != 1))
-    for axis in range(scores.ndim - 1, 0, -1):
-        chosen = scores.argmax(axis=axis)
-        if chosen.size == labels.size:
-            return float((chosen.ravel() == labels.ravel()).mean())
-    return 0.0
-
-
-def labels_fit(kind: OutputKind, facts: OutputFacts, labels: np.ndarray) -> bool:
-    """Whether labels of all samples can be those of an output of this kind."""
-    shape, wanted = facts.shape, labels.shape[1:]
-    whole = kind_of(labels.dtype) in (Kind.INTEGER, Kind.BOOL)
-    long = tuple(n for n in shape if n != 1)
-    if kind in (OutputKind.CHOICE, OutputKind.SEQUENCE):
-        spots = tuple(n for n in wanted if n != 1)
-        same = facts.varies_in_shape or spots == long[:-1]
-        return whole and bool(long) and same and _largest(labels) < long[-1]
-    if kind is OutputKind.MAP:
-        axis = class_axis_of_map(facts)
-        if axis is not None:
-            spots = tuple(n for at, n in enumerate(shape) if at != axis)
-            return whole and tuple(n for n in wanted if n != 1) == tuple(n for n in spots if n != 1)
-    if kind is OutputKind.STRINGS:
-        return kind_of(labels.dtype) is Kind.TEXT
-    if kind is OutputKind.INTEGERS:
-        return whole and int(np.prod(wanted)) == int(np.prod(shape))
-    if kind in (OutputKind.STATE, OutputKind.MAPS, OutputKind.OTHER, OutputKind.EMBEDDING):
-        return False
-    is_number = whole or kind_of(labels.dtype) is Kind.FLOAT
-    return is_number and int(np.prod(wanted)) == int(np.prod(shape))
-
-
-def _largest(labels: np.ndarray) -> int:
-    return int(labels.max()) if labels.size else 0
-
-
-def reading_of(
-    facts: OutputFacts, kind: OutputKind, form: Form, blank: int | None = None
-) -> Reading:
-    """How an output is read for a metric.
-
-    Raises:
-        DataError: it holds nothing of that form.
-    """
-    if kind is OutputKind.MAPS and form is Form.CHANNELS:
-        return KeyedValues(keys=_keys(facts))
-    axis = class_axis_of_map(facts) if kind is OutputKind.MAP else None
-    numbers = facts.dtype_kind is Kind.FLOAT
-    if form is Form.CLASSES and not numbers:
-        return Values()
-    if form is Form.CLASSES and max((n for n in facts.shape), default=1) > 1:
-        return Choices(class_axis=axis)
-    if form is Form.CHANNELS and (numbers or facts.dtype_kind in (Kind.INTEGER, Kind.BOOL)):
-        is_curve = kind is OutputKind.MAP and sum(n != 1 for n in facts.shape) < 2
-        is_one = is_curve or kind is OutputKind.STATE
-        return Channels(axis=None if is_one else feature_axis(facts))
-    if form is Form.VECTORS and numbers:
-        return Vectors()
-    if form is Form.SEQUENCES:
-        if kind is OutputKind.SEQUENCE:
-            return Decoded(blank=blank or 0)
-        if not numbers:
-            return Values(keeps_shape=False)
-    if form is Form.ROWS:
-        return Values(keeps_shape=False) if facts.batch_first else Rows()
-    if form is Form.VALUES and facts.dtype_kind not in (Kind.TEXT, Kind.OTHER):
-        return Values(class_axis=axis)
-    raise DataError(
-        f"output {facts.name!r} ({KINDS[kind].title}) cannot be judged by a metric of "
-        f"{form.value}; choose another metric or output (--judge)"
-    )
-
-
-def _keys(facts: OutputFacts) -> tuple[object, ...]:
-    keys: dict[object, None] = {}
-    for array in facts.looked:
-        for each in np.asarray(array, dtype=object).ravel():
-            keys.update(dict.fromkeys(each))
-    return tuple(keys)
-
-
-def _fitted(metric: Metric, facts: OutputFacts) -> Metric:
-    """The metric with the natural scale of the output's numbers, or for its free rows."""
-    if metric.form is Form.ROWS and _holds_free_rows(facts):
-        return replace(metric, tally=equal_rows_tally)
-    if metric.form is not Form.CHANNELS or not _are_scores(facts):
-        return metric
-    tally: Callable[..., Tally] = metric.tally
-    return replace(metric, tally=partial(tally, scale=FRACTION_SCALE))
-
-
-def _holds_free_rows(facts: OutputFacts) -> bool:
-    """Whether samples are tables of a free number of rows."""
-    if not facts.varies_in_shape or len(facts.shape) != 2:
-        return False
-    return len({each.shape[1:] for each in facts.looked}) == 1
-
-
-def _are_scores(facts: OutputFacts) -> bool:
-    return facts.dtype_kind is Kind.FLOAT and bool(facts.values.size) and are_scores(facts)
-
-
-def _with_scores(question: Question, facts: OutputFacts) -> Question:
-    """The question, and what is asked of the scores that choices are made by."""
-    if question.metric.form is Form.DETECTIONS and question.labels is None:
-        return question
-    chooses = question.metric.form in (Form.CLASSES, Form.SEQUENCES)
-    if not chooses or question.labels is not None or facts.dtype_kind is not Kind.FLOAT:
-        return replace(question, scores=None)
-    by_sample = max(each.nbytes for each in facts.looked)
-    scores = Question(
-        outputs=question.outputs,
-        kind=question.kind,
-        why=question.why,
-        metric=_fitted(METRICS["r2"].without_labels or METRICS["r2"], facts),
-        reading=Channels(axis=None),
-        tolerance=SCORES_TOLERANCE,
-        samples=max(1, min(_SCORES_SAMPLES, _SCORES_BYTES // max(by_sample, 1))),
-    )
-    return replace(question, scores=scores)
-
-
-def _by_metric(
-    questions: Sequence[Question],
-    metric: Metric,
-    asker: _Asker,
-    asked: Mapping[str, Judged],
-    *,
-    must_apply: bool,
-) -> list[Question]:
-    """The questions with a metric of the user's choice where it applies.
-
-    Raises:
-        DataError: it applies nowhere and must.
-    """
-    by_name = {each.name: each for each in asker.facts}
-    wanted = _asked_by(metric, questions, by_name, asker.labels)
-    found, fault = [], DataError(f"no output can be judged by {metric.name}")
-    is_applied = any(each.metric == metric for each in asked.values())
-    for each in questions:
-        own = asked.get(each.name, _PLAIN)
-        if each.name in wanted and own.metric is None:
-            try:
-                each = _rephrased(each, metric, by_name[each.outputs[0]], asker.labels)
-                is_applied = True
-            except DataError as refusal:
-                fault = refusal
-        found.append(each)
-    if must_apply and not is_applied:
-        raise fault
-    return found
-
-
-def _asked_by(
-    metric: Metric,
-    questions: Sequence[Question],
-    by_name: Mapping[str, OutputFacts],
-    labels: Labels,
-) -> set[str]:
-    """The outputs that a metric is for.
-
-    One that compares with labels is for the output that labels fit, or else for the first; one that
-    compares with the original is for every output, but not for what goes back in.
-    """
-    if metric.target is Target.LABELS and (labels or metric.without_labels is None):
-        taker = next((each for each in questions if each.labels is not None), None)
-        taker = taker or _first_of_numbers(questions, by_name)
-        return {taker.name}
-    return {each.name for each in questions if each.kind is not OutputKind.STATE}
-
-
-def _rephrased(question: Question, metric: Metric, facts: OutputFacts, labels: Labels) -> Question:
-    """The same question by another metric.
-
-    Raises:
-        DataError: there are no labels, or the output cannot be read so.
-    """
-    source = question.labels
-    if source is None and metric.target is Target.LABELS:
-        source = question.name if question.name in labels else UNNAMED
-        source = source if source in labels else None
-    if source is None and metric.without_labels is not None:
-        metric = metric.without_labels
-    if source is None and metric.target is Target.LABELS:
-        raise DataError(f"{metric.name} needs labels, and the data hold none; use agreement")
-    reading = question.reading
-    if question.kind is not OutputKind.DETECTIONS or metric.form is not Form.DETECTIONS:
-        blank = reading.blank if isinstance(reading, Decoded) else None
-        reading = reading_of(facts, question.kind, metric.form, blank)
-    labelled = metric.target is Target.LABELS
-    rephrased = replace(
-        question,
-        metric=_fitted(metric, facts),
-        reading=reading,
-        labels=source if labelled else None,
-    )
-    return _with_scores(rephrased, facts)
-
-
-def _first_of_numbers(
-    questions: Sequence[Question], by_name: Mapping[str, OutputFacts]
-) -> Question:
-    """The first output of floats, or else of whole numbers, that does not go back in."""
-    for kind in (Kind.FLOAT, Kind.INTEGER):
-        for each in questions:
-            facts = by_name[each.outputs[0]]
-            if facts.dtype_kind is kind and each.kind is not OutputKind.STATE:
-                return each
-    return questions[0]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnxcompress.data.casting import is_float
 from onnxcompress.errors import DataError
-from onnxcompress.judging.questions import Question
+from onnxcompress.judging.question import Question
 from onnxcompress.judging.score import OutputScore
 from onnxcompress.measure.intervals import (
     Interval,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnxcompress.data.given_shapes import Shapes
-from onnxcompress.judging.questions import Judged
+from onnxcompress.judging.question import Judged
 from onnxcompress.measure.bootstrap import CONFIDENCE
 from onnxcompress.measure.environment import environment
 from onnxcompress.measure.metric import OwnMetric

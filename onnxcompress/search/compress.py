@@ -15,7 +15,7 @@ from onnxcompress.data.splitting import Shares
 from onnxcompress.errors import RecipeError, SessionError
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
-from onnxcompress.judging.questions import Judged
+from onnxcompress.judging.question import Judged
 from onnxcompress.judging.score import Verdict
 from onnxcompress.measure.bootstrap import CONFIDENCE
 from onnxcompress.measure.environment import environment

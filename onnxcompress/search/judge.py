@@ -11,7 +11,7 @@ import psutil
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.ir import io
 from onnxcompress.judging.evaluation import Evaluation
-from onnxcompress.judging.questions import Judged, Question
+from onnxcompress.judging.question import Judged, Question
 from onnxcompress.judging.score import Score
 from onnxcompress.measure.bootstrap import CONFIDENCE
 from onnxcompress.measure.latency import Latency, compare_latency

@@ -11,7 +11,7 @@ import onnx
 from onnxcompress.data.loading import dataset_of, load_dataset
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.judging.evaluation import Evaluation
-from onnxcompress.judging.questions import Judged
+from onnxcompress.judging.question import Judged
 from onnxcompress.judging.score import Score
 from onnxcompress.measure.metrics import resolve_metric
 from onnxcompress.runtime.session import Session

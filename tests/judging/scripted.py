@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxcompress.data.loading import dataset_of
 from onnxcompress.judging.evaluation import Evaluation
-from onnxcompress.judging.questions import Judged
+from onnxcompress.judging.question import Judged
 from onnxcompress.judging.score import Score
 from onnxcompress.measure.metrics import resolve_metric
 from onnxcompress.runtime.session import Session, TensorSignature

@@ -10,7 +10,7 @@ from onnxcompress.errors import DataError
 from onnxcompress.judging import chunks
 from onnxcompress.judging.evaluation import Evaluation
 from onnxcompress.judging.kinds import OutputKind
-from onnxcompress.judging.questions import Judged
+from onnxcompress.judging.question import Judged
 from onnxcompress.measure.metric import CustomMetric, Form, Target
 from onnxcompress.measure.metrics import METRICS
 from onnxcompress.runtime.session import Session
