@@ -35,7 +35,7 @@ class Budget:
         Raises:
             DataError: it cannot be a drop, or a share.
         """
-        if self.kind is BudgetKind.DROP and not (math.isfinite(self.value) and self.value >= 0):
+        if self.kind is BudgetKind.DROP and not self.value >= 0:
             raise DataError(f"{self.value} is no drop that a budget can allow; 0.01 is one point")
         if self.kind is BudgetKind.KEEP and not 0 < self.value <= 1:
             raise DataError(f"{self.value} is no share of the metric that can be kept; 0.99 is one")

@@ -175,6 +175,8 @@ class Pass(ABC):
         packs: whether it stores weights in fewer bits. Nodes then read theirs as if they were
             stored as they are, whatever view of a stored tensor they read; none is packed whose
             float original stays for another node.
+        packs_once: whether all that reads a stored tensor reads the one packed copy of it, so that
+            views of a tensor that is read as it is, too, stay views of that copy.
         opset: the lowest standard opset the rewrite can be written in; see `required_opset` for a
             pass where that depends on its options.
         overrides: other options for some nodes; a node name that is written out beats a pattern
@@ -186,6 +188,7 @@ class Pass(ABC):
     prunes: ClassVar[bool] = False
     recovers: ClassVar[bool] = False
     packs: ClassVar[bool] = False
+    packs_once: ClassVar[bool] = False
     opset: ClassVar[int] = 1
 
     overrides: tuple[Override, ...] = field(default=(), repr=False)

@@ -145,7 +145,9 @@ def _apply(pass_: Pass, model: Model, context: RuntimeContext) -> tuple[Editor, 
     for _ in range(_MOST_RUNS):
         start = clone(model) if pass_.packs else None
         edit = Editor(model)
-        lifted = Lifted(model, edit, _ranks(model, context)) if pass_.packs else None
+        lifted = None
+        if pass_.packs:
+            lifted = Lifted(model, edit, _ranks(model, context), once=pass_.packs_once)
         names = tuple(map(glob.escape, beside))
         others = (Override(None, names), *pass_.overrides) if beside else pass_.overrides
         replace(pass_, overrides=others).run(model, edit, context)

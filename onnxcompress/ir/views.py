@@ -104,9 +104,12 @@ class Lifted:
         model: its nodes read stored tensors where they read views of them, until `put_back`.
         edit: names those; what it records is left to the pass.
         rank: tells how many axes a tensor has, None where that is not known.
+        once: whether views of tensors that some node reads as its weight stay what they are.
     """
 
-    def __init__(self, model: Model, edit: Editor, rank: Callable[[Tensor], int | None]):
+    def __init__(
+        self, model: Model, edit: Editor, rank: Callable[[Tensor], int | None], *, once: bool
+    ):
         self._edit = edit
         self._rank = rank
         self._made: dict[Tensor, Constant] = {}
@@ -116,7 +119,8 @@ class Lifted:
             for index in WEIGHTS[node.op]:
                 if index < len(node.inputs) and (found := sources(node.inputs[index])):
                     self._sources[node] = self._sources.get(node, frozenset()) | found
-                    self._lift(_Place(node, index, node.inputs[index]))
+                    if not (once and any(map(_is_read_itself, found))):
+                        self._lift(_Place(node, index, node.inputs[index]))
 
     def _lift(self, place: _Place) -> None:
         node, tensor = place.node, place.tensor
@@ -180,6 +184,15 @@ class Lifted:
         indices = WEIGHTS.get(node.op, ())
         read = [sources(node.inputs[index]) for index in indices if index < len(node.inputs)]
         return any(each is not None and not own.isdisjoint(each) for each in read)
+
+
+def _is_read_itself(weight: Constant) -> bool:
+    """Whether a node reads a stored tensor as its weight, and not a view of it."""
+    return any(
+        node.op in WEIGHTS and any(weight is node.inputs[index] for index in WEIGHTS[node.op])
+        for node in query.consumers(weight)
+        if max(WEIGHTS.get(node.op, (0,))) < len(node.inputs)
+    )
 
 
 def _final(tensor: Tensor) -> list[Node]:

@@ -39,6 +39,7 @@ class WeightStorage(Pass):
     """
 
     packs: ClassVar[bool] = True
+    packs_once: ClassVar[bool] = True
 
     min_elements: int = 1024
 

@@ -31,8 +31,8 @@ def _wide(rng: Rng) -> np.ndarray:
 
 
 CASES: Final[tuple[tuple[str, str, Make, OutputKind, str], ...]] = (
-    ("two logits", "output", lambda r: outputs.logits(r, 2), OutputKind.NUMBERS, "r2"),
-    ("three logits", "495", lambda r: outputs.logits(r, 3), OutputKind.NUMBERS, "r2"),
+    ("two logits", "output", lambda r: outputs.logits(r, 2), OutputKind.CHOICE, "agreement"),
+    ("three logits", "495", lambda r: outputs.logits(r, 3), OutputKind.CHOICE, "agreement"),
     ("named", "logits", lambda r: outputs.logits(r, 3), OutputKind.CHOICE, "agreement"),
     ("ten", "output", lambda r: outputs.logits(r, 10), OutputKind.CHOICE, "agreement"),
     ("thousand", "output0", lambda r: outputs.logits(r, 1000), OutputKind.CHOICE, "agreement"),

@@ -114,9 +114,9 @@ def test_a_channel_beside_a_large_one_is_measured_by_that() -> None:
     assert _kept(ours, theirs) == pytest.approx(1 - 0.1**2 / floor, rel=1e-9)
 
 
-def test_fractions_are_measured_by_a_hundredth() -> None:
+def test_fractions_are_measured_by_a_thousandth() -> None:
     theirs = np.full((N, 1, 1), 0.2)
-    ours = theirs + 0.001
+    ours = theirs + 0.0001
     assert _kept(ours, theirs, FRACTION_SCALE) == pytest.approx(0.99)
     assert _kept(ours, theirs) == 0
     deviation = deviation_tally(ours, theirs, scale=FRACTION_SCALE)

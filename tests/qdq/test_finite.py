@@ -60,9 +60,10 @@ def test_neighbours_of_an_infinite_tensor_stay_float(pass_: Pass) -> None:
 def test_what_would_be_written_as_integers_stays_float_too() -> None:
     model = model_of(
         """g (float[N, 3, 8, 8] x) => (float[N, 8, 6, 6] y) <float z = {0.0}>
-        { p = Mul(x, z)  q = Div(x, p)  c = Conv(q, w)  r = Relu(c)  d = Conv(x, w)
+        { p = Mul(x, z)  q = Div(x, p)  c = Conv(q, w)  r = Relu(c)  d = Conv(x, v)
           s = IsNaN(r)  t = Where(s, d, d)  y = Add(t, d) }""",
         w=normal(8, 3, 3, 3),
+        v=normal(8, 3, 3, 3, seed=1),
     )
     (report,) = PassManager([QuantizeStatic()]).run(model, context_of(model))
     skipped = {skip.node: skip.reason for skip in report.skips}

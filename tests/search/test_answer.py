@@ -177,4 +177,4 @@ def test_a_sequence_beside_a_tensor_is_written(tmp_path: Path) -> None:
     x = np.random.default_rng(1).standard_normal((24, 4)).astype(np.float32)
     report = _compressed(_sequence(), x, tmp_path)
     told = [(each.name, each.metric, each.drop) for each in report.chosen.model.score.outputs]
-    assert told == [("less", "r2", 0), ("y", "r2", 0)]
+    assert told == [("less", "r2", 0), ("y", "agreement", 0)]

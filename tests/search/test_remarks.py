@@ -83,7 +83,9 @@ def test_a_problem_is_all_that_is_told_of_an_output() -> None:
 @pytest.mark.parametrize("improved", [True, False])
 def test_the_outcome(verdict: Verdict, improved: bool) -> None:
     chosen = model_report(2.0, score(0.004, 0.009), size=25, name="static-int8")
-    told = sentence(model_report(), chosen, improved=improved, proof=verdict, samples=DATA)
+    told = sentence(
+        model_report(), chosen, improved=improved, asked=False, proof=verdict, samples=DATA
+    )
     judged = f"drop 0.004 (0.004 to 0.009) {verdict.value} on 300 samples"
     if improved:
         assert told == f"static-int8: 2.00x as fast, 25% of the bytes, {judged}"
@@ -97,10 +99,24 @@ def test_the_outcome(verdict: Verdict, improved: bool) -> None:
 @pytest.mark.parametrize("improved", [True, False])
 def test_without_data_no_accuracy_is_claimed(improved: bool) -> None:
     chosen = model_report(2.0, score(0.004), name="dynamic-int8")
-    told = sentence(model_report(), chosen, improved=improved, proof=None, samples=DATA)
+    told = sentence(
+        model_report(), chosen, improved=improved, asked=False, proof=None, samples=DATA
+    )
     assert "accuracy not judged: there are no data" in told
     assert "drop" not in told and "0.004" not in told
     assert told.startswith("dynamic-int8: runs, and is 2.00x as fast" if improved else "nothing")
+
+
+def test_a_recipe_over_the_budget_was_written_as_asked() -> None:
+    told = sentence(
+        model_report(),
+        model_report(2.0, size=25),
+        improved=False,
+        asked=True,
+        proof=Verdict.FAILED,
+        samples=DATA,
+    )
+    assert "written as asked, but over the budget" in told
 
 
 @pytest.mark.parametrize(

@@ -361,7 +361,7 @@ def test_outputs_that_are_nan_are_a_round_over_the_budget(job: Job) -> None:
         validation="",
         recipe="",
         shares=(1.0,),
-        metric=None,
+        metric="agreement",
         judged=(),
         budget=Budget(0.0),
         batch_size=1,
