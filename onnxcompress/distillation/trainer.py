@@ -29,6 +29,11 @@ _WARM_UP = 0.05
 _LARGEST_GRADIENT = 1.0
 """Norm that gradients of all weights together are cut to."""
 
+_GENTLER_TRIES = 2
+"""How often the learning rate is lowered where training made nothing better."""
+
+_INTERRUPTED = "interrupted"
+
 _LEAST_VARIANCE = 1e-12
 """Of a mean square: what is below is rounding."""
 
@@ -133,7 +138,7 @@ class Trainer:
             if self._history[-1].step != step and self._is_sound():
                 self._evaluate(step, before + time.monotonic() - begin)
         except KeyboardInterrupt:
-            stopped = "interrupted"
+            stopped = _INTERRUPTED
         self._progress(total, total)
         return self._trained(step, f"{stopped} (step {step} of {total})")
 
@@ -287,6 +292,29 @@ class Trainer:
             stopped=stopped,
             left=self._left,
         )
+
+
+def train(training: Training, lessons: Lessons, progress: Progress) -> Trained:
+    """Trains; where that makes nothing better, anew and more gently.
+
+    What refitting or quantization left is close to the best already, and steps that a fresh student
+    needs only lead away from it: a tenth of the learning rate is tried then, and a tenth of that.
+    A checkpoint or a limit of time belongs to one training, which is not begun anew.
+
+    Raises:
+        ModelError, DataError: see `Trainer`.
+    """
+    schedule = training.schedule
+    found = Trainer(training, lessons, progress).run()
+    for _ in range(_GENTLER_TRIES):
+        is_better = found.best.step > 0 or found.stopped.startswith(_INTERRUPTED)
+        if is_better or schedule.checkpoint is not None or schedule.time_limit is not None:
+            break
+        schedule = replace(schedule, learning_rate=schedule.learning_rate / 10)
+        again = Trainer(replace(training, schedule=schedule), lessons, progress).run()
+        told = f"{again.stopped}, at a learning_rate of {schedule.learning_rate:.2g}"
+        found = replace(again, stopped=told)
+    return found
 
 
 def targets_of(training: Training) -> list[str]:

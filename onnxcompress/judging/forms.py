@@ -32,7 +32,7 @@ from onnxcompress.measure.metrics import METRICS
 from onnxcompress.measure.numbers import FRACTION_SCALE
 from onnxcompress.measure.tally import Tally
 
-SCORES_TOLERANCE: Final = 5.0
+SCORES_TOLERANCE: Final = 7.0
 """Scores behind choices may lose so many times the budget of what varies in them: choices that are
 sure stay what they are under noise that nobody would call the same model."""
 

@@ -321,6 +321,10 @@ def kind_of_output(
         return Finding(
             kind=OutputKind.MAP, reason="values of anchors, whose boxes are another output"
         )
+    if sum(_is_at_another_scale(facts, each) for each in others) > 1:
+        return Finding(
+            kind=OutputKind.MAP, reason="as wide as other outputs, which look at other scales"
+        )
     case = _Case(facts, labels)
     for rule in _RULES:
         if rule.fits(case):
@@ -338,6 +342,19 @@ def _are_anchors_of(facts: OutputFacts, boxes: OutputFacts) -> bool:
         return False
     *_, rows, width = boxes.shape
     return width == 4 and rows >= FEWEST_ANCHORS and facts.shape[-2] == rows
+
+
+def _is_at_another_scale(facts: OutputFacts, other: OutputFacts) -> bool:
+    """Whether another output has as many columns and four times the rows, or a quarter of them.
+
+    Detectors that look at pictures in several scales have a table of anchors for each.
+    """
+    if facts is other or not facts.dtype_kind is other.dtype_kind is Kind.FLOAT:
+        return False
+    if min(len(facts.shape), len(other.shape)) < 2 or facts.shape[-1] != other.shape[-1]:
+        return False
+    few, many = sorted((facts.shape[-2], other.shape[-2]))
+    return few >= 4 and many >= 3 * few
 
 
 def are_scores(facts: OutputFacts) -> bool:

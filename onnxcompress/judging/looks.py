@@ -11,6 +11,7 @@ _EXPECTED_TOP: Final = {2: 0.56, 3: 0.85, 4: 1.03, 5: 1.16, 8: 1.42, 10: 1.54, 1
 _FEWEST_CLASSES: Final = 5
 _MARGIN: Final = 1.2
 _SKEW: Final = 1.2
+_FAR: Final = 2.5
 _APART: Final = 3.0
 _COMPETING: Final = 0.25
 _UNLIKE: Final = 10.0
@@ -44,7 +45,9 @@ def are_peaked(rows: NDArray[np.float64]) -> bool:
     is_outlying = float(tops.mean()) > max(
         _MARGIN * _expected_top(classes), _SKEW * float(bottoms.mean())
     )
-    return is_outlying and distinct > 1 and bool(between < 0.5 * total)
+    # Of thousands of classes most are hardly ever meant, which tells their columns apart too.
+    is_far_out = float(tops.mean()) > _FAR * _expected_top(classes) and distinct >= _FEWEST_CLASSES
+    return is_outlying and distinct > 1 and (is_far_out or bool(between < 0.5 * total))
 
 
 def _expected_top(classes: int) -> float:

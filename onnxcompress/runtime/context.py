@@ -198,7 +198,7 @@ class RuntimeContext:
         if data is None:
             raise DataError("training needs samples; pass --training, or --data")
         try:
-            from onnxcompress.distillation.trainer import Trainer, targets_of
+            from onnxcompress.distillation.trainer import targets_of, train
         except ImportError as fault:
             raise PassError(NO_TORCH) from fault
         tensors = targets_of(training)
@@ -211,7 +211,7 @@ class RuntimeContext:
             both_sides=training.mirror_teacher,
         )
         progress = _unheard if self._training_progress is None else self._training_progress()
-        return Trainer(training, lessons, progress).run()
+        return train(training, lessons, progress)
 
     def gradients(
         self, model: Model, constants: Sequence[Constant], of: GradientsOf, seed: int = 0

@@ -124,7 +124,8 @@ CASES = {
     "nudenet": Case(kinds={"output0": "detections"}, quality=quality_of(people)),
     "ddddocr-detector": Case(kinds={"output": "detections"}, quality=quality_of(characters)),
     "layout": Case(
-        kinds={f"{name}.tmp_0": "detections" for name in (*_LAYOUT_SCORES, *_LAYOUT_BOXES)},
+        # No output can be decoded without the others.
+        kinds={f"{name}.tmp_0": "map" for name in (*_LAYOUT_SCORES, *_LAYOUT_BOXES)},
         quality=quality_of(layout),
     ),
 }
