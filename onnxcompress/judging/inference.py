@@ -122,7 +122,8 @@ class _Case:
             return False
         if self.facts.varies_in_shape or self.rank == 0:
             return False
-        scores = self.facts.looked.reshape(len(self.facts.looked), *self._long_axes)  # type: ignore[union-attr]
+        looked = np.asarray(self.facts.looked)
+        scores = looked.reshape(len(looked), *self._long_axes)
         labels = self.labels
         if labels.shape[1:] == (1,):
             labels = labels[:, 0]
