@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks.subjects.__main__ import default_cache
 from onnxcompress.errors import OnnxCompressError
+from onnxcompress.measure import latency
+from onnxcompress.search import judge
 from tests import tiny_decoder as tiny_decoder_files
 
 if TYPE_CHECKING:
@@ -21,10 +23,20 @@ SUBJECTS = default_cache(os.environ)
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks slow what runs real or exported models, and campaigns: one marker tells all."""
+    real = {"exports", "subject", "tiny_decoder", "zoo"}
     for item in items:
-        models = {"exports", "subject", "tiny_decoder"} & set(getattr(item, "fixturenames", ()))
+        models = real.intersection(getattr(item, "fixturenames", ()))
         if models or item.get_closest_marker("campaign"):
             item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _brief_timing() -> Generator[None]:
+    """Models are timed for moments: no test asserts how fast one is, many wait for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "MIN_ROUND_SECONDS", 0.001)
+        patch.setattr(judge, "LATENCY_SECONDS", 0.2)
+        yield
 
 
 _TOO_OLD = re.compile(r"needs onnx(runtime)? [\d.]+ or newer; this is")

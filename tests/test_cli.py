@@ -186,6 +186,7 @@ def test_passes_lists_all_and_explains_one(capsys: pytest.CaptureFixture[str]) -
     assert "min-max | percentile | entropy | mse | output-error, default min-max" in shown
 
 
+@pytest.mark.slow
 def test_demo_ends_in_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = cli.run(["demo", "-o", str(tmp_path / "demo")])
     assert code in (cli.DONE, cli.NOTHING_BETTER)

@@ -11,15 +11,9 @@ import pytest
 
 from onnxcompress import cli
 from onnxcompress.runtime.session import Session
-from onnxcompress.search import judge
 from tests.test_cli import MODEL, ONE_PASS, data, fails
 
 __all__ = ["data"]
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "LATENCY_SECONDS", 0.1)
 
 
 def test_a_split_by_groups_and_a_share_to_keep(

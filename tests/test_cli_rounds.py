@@ -8,17 +8,11 @@ from pathlib import Path
 import pytest
 
 from onnxcompress import cli
-from onnxcompress.search import judge
 from tests.test_cli import MODEL, data, fails
 
 __all__ = ["data"]
 
 PASSES = ["--pass", "prune-weights:sparsity=0.9", "--pass", "store-sparse"]
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "LATENCY_SECONDS", 0.1)
 
 
 def test_rounds_and_resume(

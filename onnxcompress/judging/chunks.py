@@ -21,6 +21,9 @@ LOOKED: Final = 64
 _LOOKED_BYTES: Final = 1 << 26
 """Or fewer, as soon as these take so much: statistics widen them several times."""
 
+_ALWAYS_FREE: Final = 1 << 20
+"""Bytes for which the system need not be asked, which takes longer than most batches."""
+
 
 def chunks(
     session: Runnable,
@@ -120,7 +123,10 @@ def require_memory(kept: int, counted: int, samples: int) -> None:
     Raises:
         DataError: it does not fit.
     """
-    needed, available = kept / counted * samples, available_bytes()
+    needed = kept / counted * samples
+    if needed <= _ALWAYS_FREE:
+        return
+    available = available_bytes()
     if needed > available:
         raise DataError(
             f"the outputs for {samples} samples take {needed / 2**30:.1f} GiB and "

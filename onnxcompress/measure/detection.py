@@ -41,10 +41,10 @@ def overlaps(left: Boxes, right: Boxes) -> NDArray[np.float64]:
         height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
         common = np.maximum(width, 0) * np.maximum(height, 0)
         union = _areas(left)[:, None] + _areas(right)[None] - common
-        shares = np.nan_to_num(common / np.where(union > 0, union, np.inf), nan=0.0)
+        shares: NDArray[np.float64] = common / np.where(union > 0, union, np.inf)
+    shares[np.isnan(shares)] = 0
     shares[(a == b).all(axis=-1)] = 1
-    found: NDArray[np.float64] = shares
-    return found
+    return shares
 
 
 def suppress(
@@ -186,14 +186,15 @@ def check_detections(detections: np.ndarray) -> Boxes:
 
 
 def _areas(boxes: Boxes) -> NDArray[np.float64]:
-    areas: NDArray[np.float64] = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    areas: NDArray[np.float64] = sides[:, 0] * sides[:, 1]
     return areas
 
 
 def _kept(boxes: Boxes, order: NDArray[np.int64], iou: float) -> NDArray[np.int64]:
     """Those of `order`, by falling score, that stay."""
     kept = []
-    while len(order):
+    while len(order) > 1:
         head, rest = order[:_BLOCK], order[_BLOCK:]
         near = overlaps(boxes[head], boxes[head]) > iou
         stays = np.ones(len(head), dtype=bool)
@@ -201,6 +202,7 @@ def _kept(boxes: Boxes, order: NDArray[np.int64], iou: float) -> NDArray[np.int6
             if stays[place]:
                 stays[place + 1 :] &= ~near[place, place + 1 :]
         kept.append(head[stays])
-        far = ~(overlaps(boxes[kept[-1]], boxes[rest]) > iou).any(axis=0)
-        order = rest[far]
-    return np.concatenate(kept)
+        order = rest
+        if len(rest):
+            order = rest[~(overlaps(boxes[kept[-1]], boxes[rest]) > iou).any(axis=0)]
+    return np.concatenate([*kept, order])

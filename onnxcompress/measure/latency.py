@@ -20,6 +20,8 @@ Clock = Callable[[], int]
 Progress = Callable[[int, int], None]
 
 MIN_ROUNDS: Final = 5
+MIN_ROUND_SECONDS = 0.05
+"""How long a session runs in a round at least, where nobody says; a shorter time tells less."""
 _MOST_RUNS: Final = 100_000
 _NS_PER_MS: Final = 1e6
 _NS_PER_SECOND: Final = 1e9
@@ -68,7 +70,7 @@ def compare_latency(
     feed: Mapping[str, np.ndarray],
     *,
     rounds: int = 30,
-    min_round_seconds: float = 0.05,
+    min_round_seconds: float | None = None,
     warmup: int = 3,
     seed: int = 0,
     budget_seconds: float | None = None,
@@ -82,7 +84,8 @@ def compare_latency(
         feed: an array for every input.
         rounds: how many rounds to do.
         min_round_seconds: how long a session runs in a round at least, by as many runs as that
-            takes; with several runs, one more goes before them untimed, for the caches.
+            takes; with several runs, one more goes before them untimed, for the caches. None for
+            `MIN_ROUND_SECONDS`.
         warmup: runs of each session before all, at least 1; they tell how many runs a round needs.
         seed: of the orders and the resampling.
         budget_seconds: stops after the round that exceeds it, but does 5 rounds always (or `rounds`
@@ -101,7 +104,8 @@ def compare_latency(
         estimates = [
             min(_timed(session, feed, 1, clock) for _ in range(warmup)) for session in sessions
         ]
-        wanted = min_round_seconds * _NS_PER_SECOND
+        least = MIN_ROUND_SECONDS if min_round_seconds is None else min_round_seconds
+        wanted = least * _NS_PER_SECOND
         if budget_seconds is not None:
             share = budget_seconds * _NS_PER_SECOND / (MIN_ROUNDS * len(sessions))
             wanted = min(wanted, share)

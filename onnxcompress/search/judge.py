@@ -110,18 +110,19 @@ class Judge:
             self._scores[path] = self._evaluation.score(self._on_all_cores(path), advance)
         return self._scores[path]
 
-    def latencies(self, paths: Sequence[Path], seconds: float = LATENCY_SECONDS) -> list[Latency]:
+    def latencies(self, paths: Sequence[Path], seconds: float | None = None) -> list[Latency]:
         """Times models beside the baseline, which is not named in `paths`; its own comes first.
 
         Args:
             paths: the others.
-            seconds: for each model, at most.
+            seconds: for each model, at most; None for `LATENCY_SECONDS`.
         """
         sessions = [Session(path, self._timed_with) for path in (self.baseline, *paths)]
+        each = LATENCY_SECONDS if seconds is None else seconds
         comparison = compare_latency(
             sessions,
             self.feed(),
-            budget_seconds=seconds * len(sessions),
+            budget_seconds=each * len(sessions),
             progress=self.progress.stage("Latency, interleaved"),
         )
         return list(comparison.latencies)

@@ -21,7 +21,6 @@ from onnxcompress.measure.environment import environment
 from onnxcompress.measure.latency import Latency
 from onnxcompress.measure.size import Size
 from onnxcompress.report.schema import ModelReport
-from onnxcompress.search import judge
 from tests.conftest import SUBJECTS
 
 pytestmark = pytest.mark.slow
@@ -153,7 +152,6 @@ def test_a_whole_comparison(
         assert thin == subject / f"{name}.npz"
     broken = peers.Peer(name="broken", quantize=PEERS[0].quantize, subjects=frozenset({"minilm"}))
     monkeypatch.setattr(compare, "PEERS", (PEERS[0], broken))
-    monkeypatch.setattr(judge, "LATENCY_SECONDS", 0.5)
 
     def run(function: Callable[..., Any], *arguments: Any) -> Outcome[Any]:
         """Ours in this process, where timing is cut short; peers leave their traces in theirs."""

@@ -151,6 +151,7 @@ def test_many_trials_at_once_are_as_one(
         assert (interval.low, interval.high) == pytest.approx((low[trial], high[trial]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "samples", "trials"),
     [

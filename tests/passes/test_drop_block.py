@@ -171,6 +171,7 @@ def test_options_out_of_range_are_refused(options: dict[str, float], message: st
         DropBlock(**options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_three_of_six_blocks_of_a_raw_export() -> None:
     path = _subject("minilm") / "model.onnx"
     data = load_dataset(str(_subject("minilm") / "calibration.npz"), Session(path).inputs)

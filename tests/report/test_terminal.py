@@ -29,6 +29,7 @@ def test_of_many_inputs_the_first_are_shown(count: int, hidden: str | None, tmp_
     assert hidden is None or hidden in shown
 
 
+@pytest.mark.slow
 def test_what_training_did_is_told(tmp_path: Path) -> None:
     assets = Path(str(resources.files("onnxcompress.demo_assets")))
     recipe = Recipe.of(map(parse_pass, ["prune-channels:amount=0.5", "fine-tune:steps=4"]))

@@ -16,7 +16,6 @@ from onnxcompress.judging.kinds import OutputKind
 from onnxcompress.measure.objects import same_value
 from onnxcompress.recipe import Recipe, parse_pass
 from onnxcompress.runtime.session import Session
-from onnxcompress.search import judge
 from onnxcompress.search.answer import write_answer
 from onnxcompress.search.compress import compress
 from tests.helpers import parse
@@ -129,11 +128,6 @@ def _model(
     graph = helper.make_graph(nodes, "g", inputs, outputs, stored)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "LATENCY_SECONDS", 0.05)
 
 
 def _compressed(model: onnx.ModelProto, x: np.ndarray, folder: Path) -> Any:

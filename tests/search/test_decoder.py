@@ -9,14 +9,8 @@ import pytest
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.recipe import Recipe, parse_pass
 from onnxcompress.runtime.session import Session
-from onnxcompress.search import judge
 from onnxcompress.search.bench import benchmark
 from onnxcompress.search.compress import compress
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "LATENCY_SECONDS", 0.2)
 
 
 def _by_hand(model: Path, data: Path) -> float:

@@ -231,6 +231,7 @@ def test_pruned_models_are_quantized_like_the_best_that_holds(tmp_path: Path) ->
     assert _best(drafts, _Judge(KNOWN, untimed=True), Goal.SPEED) == "cleaned"
 
 
+@pytest.mark.slow
 def test_compress_prunes_what_the_samples_set_aside_allow(tmp_path: Path) -> None:
     """Seven of eight neurons are copies: the others make up for them."""
     wide = model_of(

@@ -33,7 +33,7 @@ from onnxcompress.passes import (
 from onnxcompress.recipe import Recipe
 from onnxcompress.report.schema import CompressReport
 from onnxcompress.report.terminal import compress_report
-from onnxcompress.search import checkpoint, judge
+from onnxcompress.search import checkpoint
 from onnxcompress.search.compress import compress
 from onnxcompress.search.schedule import Iteration, Schedule
 from tests.helpers import parse
@@ -50,11 +50,6 @@ def share_left(outputs: dict[str, np.ndarray], labels: object) -> float:
     """A metric that falls by 0.1 with each of the ten weights that goes."""
     del labels
     return float(np.mean(outputs["y"] != 0))
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "LATENCY_SECONDS", 0.1)
 
 
 @dataclass(frozen=True)
@@ -375,6 +370,7 @@ def test_outputs_that_are_nan_are_a_round_over_the_budget(job: Job) -> None:
     assert again.rounds == made.rounds
 
 
+@pytest.mark.slow
 def test_digits_in_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Channels of a real classifier: stopped after a round, resumed, stripped."""
     with np.load(ASSETS / "digits.npz") as arrays:
