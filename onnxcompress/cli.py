@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 
 from onnxcompress.channels.inspection import inspect_groups
 from onnxcompress.cli_arguments import parse_bits, parse_positive, parse_size
+from onnxcompress.cli_files import check_files
 from onnxcompress.cli_judging import (
     add_budget,
     add_json,
@@ -72,6 +73,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = parsed.run
     try:
+        check_files(parsed)
         return command(parsed)
     except OnnxCompressError as fault:
         return _failed(str(fault), parsed)
@@ -215,7 +217,7 @@ def _passes(arguments: argparse.Namespace) -> int:
 
 def _demo(arguments: argparse.Namespace) -> int:
     with TerminalProgress() as progress:
-        report = run_demo(arguments.output, progress)
+        report = run_demo(arguments.folder, progress)
     return _finish(report, compress_report(report), None)
 
 
@@ -321,7 +323,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("demo", help="compress a small digit classifier")
     command.set_defaults(run=_demo)
     command.add_argument(
-        "-o", "--output", type=Path, default=Path("onnxcompress-demo"), help="folder to write to"
+        "-o",
+        "--output",
+        dest="folder",
+        type=Path,
+        default=Path("onnxcompress-demo"),
+        help="folder to write to",
     )
     return parser
 

@@ -24,9 +24,9 @@ import tomlkit
 from tomlkit.items import AoT
 
 from onnxcompress.errors import RecipeError
+from onnxcompress.files import write_text
 from onnxcompress.pass_base import Override, Pass
 from onnxcompress.registry import find_pass, options, read_options
-from onnxcompress.text_file import write_text
 
 _MAX_BYTES = 1 << 20  # a recipe is written by hand; more than this is not one
 

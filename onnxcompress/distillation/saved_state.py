@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -15,7 +14,8 @@ import onnx
 import torch
 
 from onnxcompress.distillation.plan import Evaluated, Training
-from onnxcompress.errors import CheckpointError, OutputError
+from onnxcompress.errors import CheckpointError
+from onnxcompress.files import written_whole
 
 _DAMAGED = (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile, zlib.error)
 
@@ -123,15 +123,8 @@ class SavedState:
             for name, value in optimizer.state.get(master, {}).items():
                 arrays[f"{name}_{index}"] = value.numpy()
         arrays |= {f"average_{index}": mean.numpy() for index, mean in enumerate(averages)}
-        draft = self._path.with_name(f".{self._path.name}.part")
-        try:
-            with draft.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-            draft.replace(self._path)
-        except OSError as fault:
-            with suppress(OSError):  # it is not there, nor is perhaps its folder
-                draft.unlink()
-            raise OutputError(f"{self._path}: cannot be written: {fault.strerror}") from fault
+        with written_whole(self._path) as (file,):
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
     def load(
         self,

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,12 +12,12 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from onnxcompress.errors import ModelError, OutputError
+from onnxcompress.files import written_whole
 from onnxcompress.ir import elements
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.model import Constant, Model
 from onnxcompress.ir.stream import MESSAGE_LIMIT, write_message
 from onnxcompress.ir.to_proto import described, export_model, store_inside
-from onnxcompress.text_file import check_regular
 
 PROTOBUF_LIMIT = MESSAGE_LIMIT
 """The largest message protobuf can write, in bytes."""
@@ -98,17 +94,16 @@ def save(model: Model, path: str | os.PathLike[str], *, external: bool | None = 
         OutputError: the place cannot be written, the disk is full, or it is the input itself.
     """
     path = Path(path)
-    data_path = path.with_name(path.name + ".data")
+    data_path = data_file(path)
     if external is None:
         external = model.weight_bytes > SINGLE_FILE_LIMIT
     targets = [data_path, path] if external else [path]
     for target in targets:
         if target.resolve() in model.files:
             raise OutputError(f"{target}: is a file of the input model; choose another output")
-        check_regular(target)
     if not external and model.weight_bytes > PROTOBUF_LIMIT:
         raise OutputError(f"{path}: one file holds 2 GiB at most; save with external data")
-    with _written_whole(targets) as files:
+    with written_whole(*targets) as files:
         try:
             if external:
                 proto = export_model(model, _ExternalStore(files[0], data_path.name))
@@ -120,23 +115,9 @@ def save(model: Model, path: str | os.PathLike[str], *, external: bool | None = 
     return targets
 
 
-def check_writable(path: Path, source: Path) -> None:
-    """Finds out before hours of work whether the output can be written after them.
-
-    Raises:
-        OutputError: the folder is missing or not writable, the output is the input, or something
-            else than a file is there.
-    """
-    if path.resolve() == source.resolve():
-        raise OutputError(f"{path}: is the input itself; choose another output")
-    check_regular(path)
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: cannot be written: there is no folder {path.parent}")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as fault:
-        raise OutputError(f"{path}: cannot be written: {fault.strerror}") from fault
+def data_file(path: Path) -> Path:
+    """Where the weights of a model go that is too large for one file."""
+    return path.with_name(path.name + ".data")
 
 
 class _ExternalStore:
@@ -177,30 +158,3 @@ def _raw_chunks(constant: Constant) -> Iterator[bytes]:
     flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     for start in range(0, flat.size, _CHUNK):
         yield flat[start : start + _CHUNK].tobytes()
-
-
-@contextmanager
-def _written_whole(targets: list[Path]) -> Iterator[list[BinaryIO]]:
-    """Opens temporary files beside `targets` and moves them there if the block succeeds."""
-    token = secrets.token_hex(4)
-    drafts = [target.with_name(f".{target.name}.{token}.part") for target in targets]
-    files: list[BinaryIO] = []
-    try:
-        files.extend(draft.open("xb") for draft in drafts)
-        yield files
-        for file in files:
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-        for draft, target in zip(drafts, targets, strict=True):
-            draft.replace(target)
-    except OSError as fault:
-        reason = "the disk is full" if fault.errno == errno.ENOSPC else fault.strerror
-        raise OutputError(f"{targets[-1]}: cannot be written: {reason}") from fault
-    finally:
-        for file in files:
-            with suppress(OSError):  # what a full disk did not take is written again, in vain
-                file.close()
-        for draft in drafts:
-            with suppress(OSError):  # it is not there, nor is perhaps its folder
-                draft.unlink()

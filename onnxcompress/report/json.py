@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from onnxcompress.errors import DataError
+from onnxcompress.files import write_text
 from onnxcompress.report.groups_schema import GroupsReport
 from onnxcompress.report.schema import (
     SCHEMA_VERSION,
@@ -17,7 +18,6 @@ from onnxcompress.report.schema import (
     InspectReport,
     SensitivityReport,
 )
-from onnxcompress.text_file import write_text
 
 Report = CompressReport | BenchReport | InspectReport | SensitivityReport | GroupsReport
 

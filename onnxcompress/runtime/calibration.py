@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
@@ -14,7 +13,8 @@ import numpy as np
 import onnx
 
 from onnxcompress.data.dataset import Dataset
-from onnxcompress.errors import DataError, OutputError
+from onnxcompress.errors import DataError
+from onnxcompress.files import written_whole
 from onnxcompress.ir import elements
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.model import Constant, Model, Variable
@@ -22,7 +22,6 @@ from onnxcompress.ir.to_proto import export_model, store_inside
 from onnxcompress.quantization.histogram import Histogram
 from onnxcompress.runtime.loading import session_of
 from onnxcompress.runtime.session import Session, SessionSettings
-from onnxcompress.text_file import check_regular
 
 _DAMAGED = (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile, zlib.error)
 
@@ -55,7 +54,6 @@ class CalibrationTable:
         Raises:
             OutputError: the file cannot be written.
         """
-        check_regular(path)
         arrays: dict[str, np.ndarray] = {
             "model": np.array(self.model),
             "data": np.array(self.data),
@@ -66,15 +64,8 @@ class CalibrationTable:
             arrays[f"bins_{index}"] = np.array([histogram.exponent, histogram.first])
             arrays[f"range_{index}"] = np.array([histogram.minimum, histogram.maximum])
             arrays[f"counts_{index}"] = histogram.counts
-        draft = path.with_name(f".{path.name}.part")
-        try:
-            with draft.open("wb") as file:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-            draft.replace(path)
-        except OSError as fault:
-            with suppress(OSError):  # it is not there, nor is perhaps its folder
-                draft.unlink()
-            raise OutputError(f"{path}: cannot be written: {fault.strerror}") from fault
+        with written_whole(path) as (file,):
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> CalibrationTable:

@@ -16,13 +16,13 @@ import msgspec
 
 from onnxcompress.budget import Budget
 from onnxcompress.errors import CheckpointError, ModelError
+from onnxcompress.files import write_text
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
 from onnxcompress.pass_base import PassReport
 from onnxcompress.report.schema import RoundReport
 from onnxcompress.runtime.calibration import fingerprint
 from onnxcompress.search.schedule import Iteration
-from onnxcompress.text_file import write_text
 
 _STATE = "state.json"
 

@@ -13,6 +13,7 @@ from onnxcompress.budget import Budget
 from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.data.splitting import Shares
 from onnxcompress.errors import RecipeError, SessionError
+from onnxcompress.files import check_outputs
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
 from onnxcompress.judging.question import Judged
@@ -136,11 +137,13 @@ def compress(
     """
     source, output = Path(model), Path(output)
     progress = progress or Silent()
-    io.check_writable(output, source)
     plan = _plan(recipe, iteration)
     budget = Budget.of(max_drop, keep)
     judged = tuple(Judged.of(*each) for each in judge_outputs)
     loaded = io.load(source)
+    table = Path(calibration_table) if calibration_table else None
+    outputs = [output, io.data_file(output), *filter(None, [table])]
+    check_outputs(outputs, [*loaded.files, *(Path(each) for each in (data, training) if each)])
     samples = load_samples(
         data,
         Session(source),
@@ -153,7 +156,7 @@ def compress(
     context = RuntimeContext(
         samples.calibration,
         target=target,
-        calibration=Path(calibration_table) if calibration_table else None,
+        calibration=table,
         progress=progress.stage("Calibration"),
         training=samples.fit,
         training_progress=partial(progress.stage, "Training"),

@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from onnxcompress.errors import OutputError
+from onnxcompress.files import check_outputs
 from onnxcompress.ir import io
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.edit import Editor
@@ -99,25 +100,30 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     folder = Path("/sys") if os.geteuid() == 0 else tmp_path  # root may write everywhere else
     try:
-        for write in (partial(io.save, parse(SMALL)), partial(io.check_writable, source=Path("x"))):
+        for write in (partial(io.save, parse(SMALL)), _check):
             with pytest.raises(OutputError, match=r"cannot be written: .* (denied|permit|fil)"):
                 write(folder / "m.onnx")
     finally:
         tmp_path.chmod(0o700)
 
 
-def test_check_writable_leaves_no_trace(tmp_path: Path) -> None:
+def _check(path: Path) -> None:
+    check_outputs([path], [])
+
+
+def test_a_check_of_outputs_leaves_no_trace(tmp_path: Path) -> None:
     target, source = tmp_path / "out.onnx", tmp_path / "in.onnx"
     target.write_text("older")
+    source.touch()
     before = _listing(tmp_path)
-    io.check_writable(target, source)
+    check_outputs([target], [source])
     for path, told in [
         (source, "is the input itself"),
         (tmp_path, "is a folder"),
         (tmp_path / "missing" / "m.onnx", "there is no folder"),
     ]:
         with pytest.raises(OutputError, match=told):
-            io.check_writable(path, source)
+            check_outputs([path], [source])
     assert _listing(tmp_path) == before
 
 
@@ -194,8 +200,8 @@ def test_nothing_but_a_file_is_replaced(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="is a device or a pipe, not a file"):
             io.save(parse(SMALL), path)
         with pytest.raises(OutputError, match="is a device or a pipe, not a file"):
-            io.check_writable(path, tmp_path / "in.onnx")
+            _check(path)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert link.is_symlink()
     with pytest.raises(OutputError, match="is a device or a pipe"):
-        io.check_writable(Path("/dev/null"), tmp_path / "in.onnx")
+        _check(Path("/dev/null"))

@@ -219,11 +219,11 @@ def stopped(real: Callable[..., Any], at: int) -> Callable[..., Any]:
 
 STOPS: dict[str, tuple[tuple[Any, str, int], int | None]] = {
     # Each round writes its model, then the finished one; the state is written at the start too.
-    "the model of round 2": ((os, "fsync", 3), 1),
-    "the finished model of round 2": ((os, "fsync", 4), 1),
+    "the model of round 2": ((Path, "replace", 5), 1),
+    "the finished model of round 2": ((Path, "replace", 6), 1),
     "the state of round 2": ((checkpoint, "write_text", 3), 1),
     "the state of round 2, half of it": ((Path, "replace", 7), 1),
-    "the finished model of round 3": ((os, "fsync", 6), 2),
+    "the finished model of round 3": ((Path, "replace", 9), 2),
     "the state at the start": ((checkpoint, "write_text", 1), None),
 }
 
