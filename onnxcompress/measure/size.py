@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from onnxcompress.errors import ModelError, SessionError
 from onnxcompress.ir.external import may_hold
+from onnxcompress.runtime.child import run_module
 from onnxcompress.runtime.session import Session, SessionSettings
 
 _PROBE: Final = "onnxcompress.measure.memory_probe"
@@ -32,12 +31,14 @@ class Size:
         file_bytes: of the model file and its external data.
         load_seconds: until onnxruntime is ready, the median of a few times.
         peak_memory_bytes: the most that loading it and one run held at once in a process of its
-            own, above Python, onnxruntime and the feed.
+            own, above Python, onnxruntime and the feed; None where that could not be measured.
+        memory_fault: why it could not.
     """
 
     file_bytes: int
     load_seconds: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
+    memory_fault: str = ""
 
 
 def measure_size(
@@ -49,13 +50,17 @@ def measure_size(
 
     Raises:
         ModelError: the file cannot be read, or its external data are missing.
-        SessionError: onnxruntime cannot load or run it.
+        SessionError: onnxruntime cannot load it.
     """
-    return Size(
+    size = Size(
         file_bytes=file_bytes(path),
         load_seconds=load_seconds(path, settings),
-        peak_memory_bytes=peak_memory_bytes(path, feed, settings),
+        peak_memory_bytes=None,
     )
+    try:
+        return replace(size, peak_memory_bytes=peak_memory_bytes(path, feed, settings))
+    except SessionError as fault:  # one figure less is no reason to lose the others
+        return replace(size, memory_fault=str(fault))
 
 
 def file_bytes(path: Path) -> int:
@@ -113,9 +118,9 @@ def peak_memory_bytes(
         SessionError: onnxruntime cannot load or run it, or the process ended without an answer.
     """
     chosen = settings or SessionSettings()
-    command = [sys.executable, "-m", _PROBE, str(path), "--threads", str(chosen.threads)]
-    command += [] if chosen.optimize else ["--no-optimize"]
-    command += [] if chosen.prepack else ["--no-prepack"]
+    options = ["--threads", str(chosen.threads)]
+    options += [] if chosen.optimize else ["--no-optimize"]
+    options += [] if chosen.prepack else ["--no-prepack"]
     with tempfile.TemporaryDirectory() as folder:
         if feed is not None:
             # By number: names of inputs are not always names of files.
@@ -123,38 +128,30 @@ def peak_memory_bytes(
             np.savez(Path(folder, "feed.npz"), allow_pickle=False, **arrays)
             names = msgspec.json.encode(list(feed))
             Path(folder, "names.json").write_bytes(names)
-            command += ["--feed", folder]
+            options += ["--feed", folder]
         try:
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                timeout=timeout_seconds,
-                env=_environment(),
-                check=False,
-            )
+            arguments = [*options, "--", str(path)]
+            done = run_module(_PROBE, arguments, timeout_seconds=timeout_seconds)
         except subprocess.TimeoutExpired:
             raise SessionError(
                 f"{path}: no run within {timeout_seconds:.0f} s while measuring memory"
             ) from None
+        except OSError as fault:
+            raise SessionError(f"{path}: memory was not measured: {fault.strerror}") from fault
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it was killed, perhaps for want of memory"])[
             -1
         ]
         raise SessionError(f"{path}: memory was not measured: {last}")
-    return int(done.stdout)
+    try:
+        return int(done.stdout)
+    except ValueError:  # something else wrote there too
+        raise SessionError(f"{path}: memory was not measured: {done.stdout[:100]!r}") from None
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
     """Text comes as objects, which are not written without pickling."""
     return array.astype(str) if array.dtype.kind == "O" else array
-
-
-def _environment() -> dict[str, str]:
-    """The child imports this very package, installed or not."""
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _tensors(message: Message) -> Iterator[onnx.TensorProto]:

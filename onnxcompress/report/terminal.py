@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from onnxcompress.measure.size import Size
 from onnxcompress.pass_base import Pass, PassReport
 from onnxcompress.registry import options
 from onnxcompress.report.figures import (
@@ -106,10 +107,7 @@ def bench_report(report: BenchReport) -> RenderableType:
         ops = sorted(model.executed_ops.items(), key=lambda item: -item[1])
         parts += [
             Text(model.name, style="bold"),
-            Text(
-                f"  loads in {model.size.load_seconds * 1000:.0f} ms, "
-                f"takes {size_text(model.size.peak_memory_bytes)} of memory at most"
-            ),
+            Text(f"  loads in {model.size.load_seconds * 1000:.0f} ms, {_memory_text(model.size)}"),
             Text("  runs " + ", ".join(f"{count} {op}" for op, count in ops)),
         ]
         if model.surviving_qdq:
@@ -119,6 +117,12 @@ def bench_report(report: BenchReport) -> RenderableType:
             parts.append(Text("  Q/DQ left unfused: " + ", ".join(shown)))
     parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
     return Group(*parts)
+
+
+def _memory_text(size: Size) -> str:
+    if size.peak_memory_bytes is None:
+        return f"its memory is not known ({size.memory_fault})"
+    return f"takes {size_text(size.peak_memory_bytes)} of memory at most"
 
 
 def inspect_report(report: InspectReport) -> RenderableType:

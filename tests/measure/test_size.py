@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from onnxcompress.errors import ModelError, SessionError
 from onnxcompress.measure.memory_probe import main, peak_resident_bytes, resident_bytes
 from onnxcompress.measure.size import file_bytes, load_seconds, measure_size, peak_memory_bytes
+from onnxcompress.runtime.child import module_path
 from onnxcompress.runtime.session import SessionSettings
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21]>'
@@ -89,6 +93,7 @@ def test_all_at_once(tmp_path: Path) -> None:
     size = measure_size(path, {"x": np.ones((4, 1), np.float32)})
     assert size.file_bytes == path.stat().st_size
     assert size.load_seconds > 0
+    assert size.peak_memory_bytes is not None
     assert 0 < size.peak_memory_bytes < 500_000_000
 
 
@@ -121,3 +126,57 @@ def test_text_and_bfloat16_reach_the_probe(tmp_path: Path) -> None:
 
 def test_the_peak_is_never_below_what_is_held() -> None:
     assert peak_resident_bytes() >= resident_bytes() > 0
+
+
+@pytest.mark.parametrize("how", ["", "absolute"])
+def test_modules_of_the_current_folder_are_not_run(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("psutil", "numpy", "json", "runpy", "onnxcompress"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w')\nraise SystemExit(7)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path) if how else "", *sys.path])
+    path = _saved(tmp_path / "m.onnx")
+    assert peak_memory_bytes(path, {"x": np.ones((4, 1), np.float32)}) > 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_whose_name_looks_like_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert peak_memory_bytes(_saved(Path("--feed.onnx"))) > 0
+
+
+def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
+    _saved(tmp_path / "m.onnx")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom onnxcompress.measure.size import peak_memory_bytes\n"
+        "print('once', peak_memory_bytes(Path('m.onnx')) > 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(module_path())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("once True\n", 0), done.stderr
+
+
+def test_memory_that_cannot_be_measured_costs_that_figure_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], -9, "", "")
+
+    monkeypatch.setattr("onnxcompress.measure.size.run_module", ended)
+    path = _saved(tmp_path / "m.onnx")
+    size = measure_size(path)
+    assert size.peak_memory_bytes is None
+    assert size.memory_fault == (
+        f"{path}: memory was not measured: it was killed, perhaps for want of memory"
+    )
+    assert size.file_bytes == path.stat().st_size
