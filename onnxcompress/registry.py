@@ -96,8 +96,8 @@ def read_options(pass_type: type[Pass], given: Mapping[str, Any]) -> dict[str, A
 
 
 def _kind(kind: Any) -> str:
-    if isinstance(kind, types.UnionType):
-        return " | ".join(map(_kind, kind.__args__))
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return " | ".join(map(_kind, typing.get_args(kind)))
     if isinstance(kind, type) and issubclass(kind, Enum):
         return " | ".join(str(member.value) for member in kind)
     return str(getattr(kind, "__name__", kind))

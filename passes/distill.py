@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxcompress.data.recipe_paths import inside_current_folder
+from onnxcompress.data.recipe_paths import RecipePath, inside_current_folder
 from onnxcompress.distillation.initial import random_values
 from onnxcompress.distillation.plan import Training
 from onnxcompress.distillation.training_pass import (
@@ -55,7 +55,7 @@ class Distill(TrainingPass):
     recovers: ClassVar[bool] = True
     at_least_zero: ClassVar[tuple[str, ...]] = (*TrainingPass.at_least_zero, "pull", "noise")
 
-    student: str | None = None
+    student: RecipePath | None = None
     start: Start = Start.GIVEN
     pull: float = 0.0
     noise: float = 0.0

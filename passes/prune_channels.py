@@ -11,6 +11,7 @@ from onnxcompress.channels.groups import Group, Groups, find_groups
 from onnxcompress.channels.importance import removals
 from onnxcompress.channels.mask import mask
 from onnxcompress.channels.selection import Scope, width_step
+from onnxcompress.data.recipe_paths import RecipePath
 from onnxcompress.distillation.plan import GradientsOf
 from onnxcompress.errors import PassError
 from onnxcompress.ir.edit import Action, Change, Editor
@@ -52,7 +53,7 @@ class PruneChannels(Pass):
     scope: Scope = Scope.GROUP
     streams: bool = False
     multiple: int = 8
-    importances: str | None = None
+    importances: RecipePath | None = None
     gradients_of: GradientsOf = GradientsOf.OUTPUTS
     seed: int = 0
 

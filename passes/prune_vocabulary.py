@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from onnxcompress.data.recipe_paths import RecipePath
 from onnxcompress.errors import RecipeError
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
@@ -33,8 +33,8 @@ class PruneVocabulary(Pass):
     too are left alone. A smaller table is no faster; the map costs next to nothing.
 
     Attributes:
-        keep: ids whose rows stay anyhow, such as special tokens: a list, or the path of a text
-            file with one id a line.
+        keep: ids whose rows stay anyhow, such as special tokens: a list, or a text file below the
+            current folder with one id a line.
         least_count: rows that the calibration data read less often go.
         unknown: the id whose row is read for all that went, such as that of [UNK]; without it,
             for each the row with the largest cosine.
@@ -45,7 +45,7 @@ class PruneVocabulary(Pass):
     prunes: ClassVar[bool] = True
     opset: ClassVar[int] = 6
 
-    keep: str | tuple[int, ...] = ()
+    keep: RecipePath | tuple[int, ...] = ()
     least_count: int = 1
     unknown: int | None = None
     min_elements: int = 1024
@@ -120,7 +120,7 @@ class PruneVocabulary(Pass):
         return None
 
     def _kept_ids(self, table: Constant) -> np.ndarray:
-        ids = read_ids(Path(self.keep)) if isinstance(self.keep, str) else list(self.keep)
+        ids = read_ids(self.keep) if isinstance(self.keep, str) else list(self.keep)
         ids += [] if self.unknown is None else [self.unknown]
         outside = [each for each in ids if not 0 <= each < table.shape[0]]
         if outside:

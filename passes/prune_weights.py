@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from onnxcompress.data.recipe_paths import RecipePath
 from onnxcompress.distillation.plan import GradientsOf
 from onnxcompress.errors import RecipeError
 from onnxcompress.ir.edit import Editor, Skip
@@ -65,7 +66,7 @@ class PruneWeights(Pass):
     scope: Scope = Scope.NODE
     layer_adaptive: bool = True
     threshold: float | None = None
-    importances: str = ""
+    importances: RecipePath = ""
     gradients_of: GradientsOf = GradientsOf.OUTPUTS
     seed: int = 0
 

@@ -13,6 +13,7 @@ from onnxcompress.channels.groups import Group, Groups, find_groups
 from onnxcompress.channels.importance import removals
 from onnxcompress.channels.regrowth import Masked
 from onnxcompress.channels.selection import Scope, width_step
+from onnxcompress.data.recipe_paths import RecipePath
 from onnxcompress.errors import RecipeError
 from onnxcompress.ir.edit import Action, Change, Editor
 from onnxcompress.ir.model import Model
@@ -54,7 +55,7 @@ class RegrowChannels(Pass):
     target: Measure = Measure.UNITS
     scope: Scope = Scope.GROUP
     multiple: int = 8
-    importances: str | None = None
+    importances: RecipePath | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from onnxcompress.data.recipe_paths import inside_current_folder
+from onnxcompress.data.recipe_paths import RecipePath, inside_current_folder
 from onnxcompress.distillation.plan import Match, Objective, Schedule, Trained, Training
 from onnxcompress.errors import PassError, RecipeError
 from onnxcompress.ir import io
@@ -59,7 +59,7 @@ class SwapSubgraph(Pass):
     inputs: Names = ()
     outputs: Names = ()
     nodes: Names = ()
-    student: str = "low-rank"
+    student: RecipePath = "low-rank"
     amount: float = 0.5
     limit: float = 0.1
     epochs: int = 10

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxcompress.data.recipe_paths import inside_current_folder
+from onnxcompress.data.recipe_paths import RecipePath, inside_current_folder
 from onnxcompress.distillation.augmentation import Augmentation
 from onnxcompress.distillation.plan import (
     Grid,
@@ -80,12 +80,12 @@ class TrainingPass(Pass):
     tensors: tuple[str, ...] = ()
     augment: Augmentation = Augmentation.NONE
     mirror_teacher: bool = False
-    teacher: str | None = None
+    teacher: RecipePath | None = None
     held_out: float = 0.1
     patience: int = 10
     average: float = 0.0
     seed: int = 0
-    checkpoint: str | None = None
+    checkpoint: RecipePath | None = None
 
     def __post_init__(self) -> None:
         """Refuses options that mean nothing, before anything that takes long was done."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from onnxcompress.data.recipe_paths import inside_current_folder
 from onnxcompress.errors import DataError, RecipeError
 
 _CHUNK = 1024  # rows compared at once, so that memory stays small
@@ -114,15 +115,15 @@ def _nearest(wanted: np.ndarray, offered: np.ndarray) -> np.ndarray:
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
-def read_ids(path: Path) -> list[int]:
-    """Ids from a text file, one a line.
+def read_ids(path: str | os.PathLike[str]) -> list[int]:
+    """Ids from a text file below the current folder, one a line.
 
     Raises:
+        DataError: it lies elsewhere, or is no plain file, or a large one.
         RecipeError: the file cannot be read, or a line is no integer.
     """
+    path = inside_current_folder(path, "a list of ids", most_bytes=_MAX_FILE_BYTES)
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise RecipeError(f"{path}: over {_MAX_FILE_BYTES >> 20} MiB; not a list of ids")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
         raise RecipeError(f"{path}: cannot be read as a list of ids: {fault}") from fault
@@ -131,5 +132,5 @@ def read_ids(path: Path) -> list[int]:
         try:
             ids += [int(line)] if line.strip() else []
         except ValueError:
-            raise RecipeError(f"{path}: line {number} is no id: {line.strip()[:40]!r}") from None
+            raise RecipeError(f"{path}: line {number} is no id") from None
     return ids

@@ -72,7 +72,8 @@ def test_uses_of_rows_and_positions() -> None:
             uses.add(np.array([0, id_]))
 
 
-def test_ids_from_a_file(tmp_path: Path) -> None:
+def test_ids_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "ids"
     path.write_text("7\n\n 12 \n")
     assert read_ids(path) == [7, 12]
