@@ -24,6 +24,7 @@ from onnxcompress.cli_judging import (
 )
 from onnxcompress.cli_progress import TerminalProgress
 from onnxcompress.cli_rounds import add_rounds, iteration_of
+from onnxcompress.cli_signals import Received, ended_by_signals
 from onnxcompress.demo import run_demo
 from onnxcompress.errors import OnnxCompressError, RecipeError
 from onnxcompress.inspection import inspect_model
@@ -53,7 +54,10 @@ DONE, ERROR, USAGE, NOTHING_BETTER, INTERRUPTED = 0, 1, 2, 3, 130
 
 _PIPE_WIDTH = 160
 
-_EPILOG = "exit codes: 0 done; 1 error; 2 bad usage; 3 done, but nothing better than the original"
+_EPILOG = (
+    "exit codes: 0 done; 1 error; 2 bad usage; 3 done, but nothing better than the original; "
+    "129, 130 or 143 ended by SIGHUP, Ctrl-C or SIGTERM"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -72,13 +76,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = parsed.run
+    with ended_by_signals() as received:
+        code = _run(command, parsed, received)
+    return received.code or code
+
+
+def _run(
+    command: Callable[[argparse.Namespace], int], parsed: argparse.Namespace, received: Received
+) -> int:
     try:
         check_files(parsed)
         return command(parsed)
     except OnnxCompressError as fault:
         return _failed(str(fault), parsed)
     except KeyboardInterrupt:
-        print("onnxcompress: interrupted", file=sys.stderr)
+        how = f"ended by {received.name}" if received.number else "interrupted"
+        print(f"onnxcompress: {how}", file=sys.stderr)
         return INTERRUPTED
     except MemoryError:
         return _failed("out of memory; use fewer or smaller samples, or a smaller model", parsed)

@@ -9,9 +9,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from onnxcompress.errors import OutputError
+from onnxcompress.leftovers import hold, remove_abandoned
+
+_DRAFT: Final = ".onnxcompress-"
 
 
 def check_regular(path: Path) -> None:
@@ -46,11 +49,14 @@ def written_whole(*targets: Path) -> Iterator[list[BinaryIO]]:
     for target in targets:
         check_regular(target)
     # Not named after the target, whose name may be as long as names can be.
-    drafts = [target.with_name(f".onnxcompress-{secrets.token_hex(8)}.part") for target in targets]
+    drafts = [target.with_name(f"{_DRAFT}{secrets.token_hex(8)}.part") for target in targets]
     files: list[BinaryIO] = []
     try:
         with _told(targets[-1]):
-            files.extend(draft.open("xb") for draft in drafts)
+            for draft in drafts:
+                remove_abandoned(draft.parent, f"{_DRAFT}*.part")
+                files.append(draft.open("xb"))
+                hold(files[-1])
             yield files
             for file in files:
                 file.flush()

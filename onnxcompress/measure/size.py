@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from onnxcompress.errors import ModelError, SessionError
 from onnxcompress.ir.external import may_hold
+from onnxcompress.leftovers import working_folder
 from onnxcompress.runtime.child import run_module
 from onnxcompress.runtime.session import Session, SessionSettings
 
@@ -121,14 +121,14 @@ def peak_memory_bytes(
     options = ["--threads", str(chosen.threads)]
     options += [] if chosen.optimize else ["--no-optimize"]
     options += [] if chosen.prepack else ["--no-prepack"]
-    with tempfile.TemporaryDirectory() as folder:
+    with working_folder() as folder:
         if feed is not None:
             # By number: names of inputs are not always names of files.
             arrays = {f"a{number}": _plain(array) for number, array in enumerate(feed.values())}
             np.savez(Path(folder, "feed.npz"), allow_pickle=False, **arrays)
             names = msgspec.json.encode(list(feed))
             Path(folder, "names.json").write_bytes(names)
-            options += ["--feed", folder]
+            options += ["--feed", str(folder)]
         try:
             arguments = [*options, "--", str(path)]
             done = run_module(_PROBE, arguments, timeout_seconds=timeout_seconds)

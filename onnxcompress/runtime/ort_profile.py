@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 
+from onnxcompress.leftovers import working_folder
 from onnxcompress.runtime.session import Session, SessionSettings
 
 _KERNEL: Final = "_kernel_time"
@@ -89,7 +89,7 @@ def profile(
     Raises:
         SessionError: onnxruntime cannot load or run the model.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with working_folder() as folder:
         chosen = replace(settings or SessionSettings(), profile_to=Path(folder, "profile"))
         session = Session(source, chosen)
         try:
@@ -162,7 +162,7 @@ def executed_ops(source: Path | bytes) -> dict[str, int]:
 
 
 def _optimized(source: Path | bytes) -> list[onnx.NodeProto]:
-    with tempfile.TemporaryDirectory() as folder:
+    with working_folder() as folder:
         path = Path(folder, "optimized.onnx")
         Session(source, SessionSettings(save_optimized_to=path))
         model = onnx.load(path, load_external_data=False)

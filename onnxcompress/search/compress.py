@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
 from onnxcompress.judging.question import Judged
 from onnxcompress.judging.score import Verdict
+from onnxcompress.leftovers import working_folder
 from onnxcompress.measure.bootstrap import CONFIDENCE
 from onnxcompress.measure.environment import environment
 from onnxcompress.measure.metric import OwnMetric
@@ -184,8 +184,7 @@ def compress(
         budget = made_up_budget(budget)
     for warning in too_few(final.original, budget, len(samples.judging), confidence):
         progress.warn(warning)
-    with tempfile.TemporaryDirectory(prefix="onnxcompress-") as name:
-        folder = Path(name)
+    with working_folder() as folder:
         outcome = None
         if plan is not None and iteration is not None:
             question = Question(
