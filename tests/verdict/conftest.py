@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import SUBJECTS
 from tests.verdict import damage, tables
+from tests.verdict.replay import Judge
 from tests.verdict.support import Outputs, Verdict, answers, judged_together
 
 SELF = ""
@@ -20,6 +21,7 @@ class Zoo:
         self._folder = folder
         self._answers: dict[tuple[str, str], Outputs] = {}
         self._verdicts: dict[str, list[Verdict]] = {}
+        self._judges: dict[str, Judge] = {}
 
     def original(self, name: str) -> Path:
         """The model as it was fetched, or exported here."""
@@ -56,6 +58,12 @@ class Zoo:
             candidates = [self.candidate(name, each) for each in harms]
             self._verdicts[name] = judged_together(self.original(name), candidates, self.data(name))
         return self._verdicts[name][harms.index(harm)]
+
+    def judge(self, name: str) -> Judge:
+        """What judges answers to the model's samples, without running anything again."""
+        if name not in self._judges:
+            self._judges[name] = Judge(self.original(name), self.answers(name), self.data(name))
+        return self._judges[name]
 
     def _home(self, name: str) -> Path:
         if name not in tables.BUILDERS:

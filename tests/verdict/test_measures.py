@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.verdict import choices, detections, embeddings, numbers, texts
+from tests.verdict import choices, detections, embeddings, numbers, segments, texts
 
 
 def found(*boxes: tuple[float, float, float, float], kind: int = 0) -> detections.Found:
@@ -65,6 +65,13 @@ def test_r2_is_that_of_the_worst_number() -> None:
 def test_dice() -> None:
     assert numbers.dice(np.array([True, True, False]), np.array([True, False, False])) == 2 / 3
     assert numbers.dice(np.zeros(3, dtype=bool), np.zeros(3, dtype=bool)) == 1
+
+
+def test_areas_of_each_class_count_alike() -> None:
+    wanted = np.array([0, 0, 0, 0, 1])
+    assert segments.mean_intersection(wanted, wanted) == 1
+    assert segments.mean_intersection(wanted, np.array([0, 0, 0, 1, 1])) == (3 / 4 + 1 / 2) / 2
+    assert segments.mean_intersection(wanted, np.zeros(5)) == (4 / 5 + 0) / 2
 
 
 def test_odds_are_told_apart_near_nought() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.verdict import choices, detections, embeddings, numbers, tables, texts
+from tests.verdict import choices, detections, embeddings, numbers, segments, tables, texts
 from tests.verdict.conftest import HARMS, Zoo
 from tests.verdict.support import Case
 
@@ -14,6 +14,7 @@ CASES: dict[str, Case] = {
     **numbers.CASES,
     **choices.CASES,
     **embeddings.CASES,
+    **segments.CASES,
     **tables.CASES,
 }
 

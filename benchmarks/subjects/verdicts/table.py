@@ -15,6 +15,7 @@ from benchmarks.subjects.verdicts import (
     rapid_layout,
     rapidocr_detection,
     table_cls,
+    ukis_csmask,
 )
 
 VERDICTS: dict[str, Unlabelled] = {
@@ -26,6 +27,7 @@ VERDICTS: dict[str, Unlabelled] = {
         ddddocr.RECOGNIZER,
         captcha_whisperer.SUBJECT,
         rapidocr_detection.SUBJECT,
+        ukis_csmask.SUBJECT,
         nsnet2.SUBJECT,
         open_nsfw.SUBJECT,
         table_cls.SUBJECT,
