@@ -104,12 +104,12 @@ def labelled_boxes(labels: np.ndarray | Sequence[np.ndarray]) -> list[Boxes]:
 
 
 def detection_tally(output: Sequence[Boxes], reference: Sequence[Boxes]) -> RowTally:
-    """Found, originals, right, candidates; (samples, 4).
+    """Found, originals, right, candidates, lost, gained; (samples, 6).
 
     By falling score, each detection takes the original one of its class that it overlaps with most,
     by 0.5 at least, and that none has taken. Originals of score 0.25 count, and are found if a
     detection of 0.20 took them; detections of 0.25 count, and are right if they took an original
-    one of 0.20.
+    one of 0.20. Lost are originals of 0.25 whose detection is below it, gained the other way round.
 
     Args:
         output: the candidate's, for each sample (detections, 6): x1, y1, x2, y2, score, class.
@@ -119,27 +119,34 @@ def detection_tally(output: Sequence[Boxes], reference: Sequence[Boxes]) -> RowT
         DataError: they have another shape, or there are not as many of both.
     """
     check_counts(output, reference)
-    rows = np.empty((len(output), 4))
+    rows = np.empty((len(output), 6))
     for row, ours, theirs in zip(rows, output, reference, strict=True):
         left, right = confirming(ours), confirming(theirs)
         taker, taken = matched(left, right)
+        is_right, is_found = left[taker, 4] >= SCORE, right[taken, 4] >= SCORE
         row[:] = (
-            (right[taken, 4] >= SCORE).sum(),
+            is_found.sum(),
             (right[:, 4] >= SCORE).sum(),
-            (left[taker, 4] >= SCORE).sum(),
+            is_right.sum(),
             (left[:, 4] >= SCORE).sum(),
+            (is_found & ~is_right).sum(),
+            (is_right & ~is_found).sum(),
         )
     return RowTally(rows)
 
 
 def detection_f1(sums: Sums) -> NDArray[np.float64]:
-    """Found and right over originals and candidates, (resamples, 4) -> (resamples,).
+    """Found and right over originals and candidates, (resamples, 6) -> (resamples,).
 
     That is F1, the harmonic mean of both shares weighted by how many there are. Where neither has
-    any detection it is 1 and proves nothing: see the second sum.
+    any detection it is 1 and proves nothing: see the second sum. Scores that move by a hair across
+    the threshold are no error as long as they move both ways; what goes one way beyond what chance
+    has to do with it (two deviations) is one.
     """
     over, under = sums[..., 0] + sums[..., 2], sums[..., 1] + sums[..., 3]
-    return ratio(over, under, 1.0)
+    lost, gained = sums[..., 4], sums[..., 5]
+    one_way = np.maximum(np.abs(lost - gained) - 2 * np.sqrt(lost + gained), 0)
+    return ratio(over - one_way, under, 1.0)
 
 
 detection_drop: Final = lost(detection_f1)

@@ -126,6 +126,15 @@ def scores_halved(scene: Scenes, _rng: Rng) -> Scenes:
     return _scored(scene, lambda score: score / 2)
 
 
+def scores_a_tenth_lower(scene: Scenes, _rng: Rng) -> Scenes:
+    return _scored(scene, lambda score: score * 0.9)
+
+
+def scores_sharpened(scene: Scenes, _rng: Rng) -> Scenes:
+    """Low ones lower and high ones higher, so that the mean stays."""
+    return _scored(scene, lambda score: 1 / (1 + np.exp(-1.5 * logit(score))))
+
+
 def scores_inverted(scene: Scenes, _rng: Rng) -> Scenes:
     return _scored(scene, lambda score: 1 - score)
 
@@ -193,6 +202,10 @@ WRONG: Final[tuple[Damage, ...]] = (
     at_random,
     tenth_missed,
 )
+
+
+SLY: Final[tuple[Damage, ...]] = (scores_a_tenth_lower, scores_sharpened)
+"""Seen in scores between 0 and 1 alone: on logits they are less than 1 % of what varies."""
 
 
 def near(scene: Scenes, rng: Rng) -> Scenes:

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from onnxcompress.errors import DataError
 from onnxcompress.judging.evaluation import Evaluation
 from onnxcompress.judging.score import Score
 from onnxcompress.measure.intervals import IntervalKind
-from onnxcompress.measure.metric import CustomMetric, Metric
+from onnxcompress.measure.metric import CustomMetric, Metric, OwnMetric
 from onnxcompress.measure.metrics import METRICS, resolve_metric
 from onnxcompress.runtime.session import Session
 from tests.judging.scripted import Scripted
@@ -85,3 +86,58 @@ def test_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delitem(sys.modules, "my_metric_x")
     assert isinstance(mine, CustomMetric)
     assert _score(mine, CANDIDATE, REFERENCE).drop == 0
+
+
+WORDS = [np.array([[word]]) for word in RNG.choice(["cat", "dog", "owl"], 80)]
+COUNTS = RNG.integers(0, 5, (80, 1))
+MAPS = [[{"cat": float(x), "dog": 1 - float(x)}] for x in RNG.random(80)]
+
+
+def _everything(words: list[np.ndarray], counts: np.ndarray) -> Scripted:
+    maps = [np.array(each, dtype=object) for each in MAPS]
+    return Scripted({"word": words, "count": counts, "scores": maps})
+
+
+def _as_asked(outputs: dict[str, Any], labels: np.ndarray) -> float:
+    """The share of samples of which the word, the number and the map are as they should be."""
+    told = zip(outputs["word"], outputs["count"], outputs["scores"], labels, strict=True)
+    return float(
+        np.mean(
+            [
+                str(np.ravel(word)[0]) == label[0]
+                and int(np.ravel(count)[0]) == int(label[1])
+                and abs(sum(np.ravel(scores)[0].values()) - 1) < 1e-9
+                for word, count, scores, label in told
+            ]
+        )
+    )
+
+
+class _Callable:
+    """Any callable is a metric."""
+
+    def __call__(self, outputs: dict[str, Any], labels: np.ndarray) -> float:
+        return _as_asked(outputs, labels)
+
+
+@pytest.mark.parametrize(
+    "function", [_as_asked, _Callable(), _Callable().__call__, partial(_as_asked)]
+)
+def test_strings_whole_numbers_and_maps_reach_any_callable(function: OwnMetric) -> None:
+    labels = np.array(
+        [[str(word[0, 0]), str(count[0])] for word, count in zip(WORDS, COUNTS, strict=True)]
+    )
+    original = _everything(WORDS, COUNTS)
+    data = dataset_of(
+        {"sample": np.arange(80, dtype=np.float32)[:, None], "labels": labels}, original.inputs
+    )
+    metric = resolve_metric(function)
+    evaluation = Evaluation(cast(Session, original), data, 1, metric)
+    assert evaluation.reference_score().value == 1
+    others = COUNTS.copy()
+    others[:20] += 1
+    score = evaluation.score(cast(Session, _everything(WORDS, others)))
+    assert score.drop == pytest.approx(0.25)
+    assert score.drop_interval[0] < 0.25 < score.drop_interval[1]
+    words = [np.array([["yak"]]), *WORDS[1:]]
+    assert evaluation.score(cast(Session, _everything(words, COUNTS))).drop == pytest.approx(1 / 80)

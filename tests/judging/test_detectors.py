@@ -32,7 +32,7 @@ def test_wrong_detections_are_refused_and_near_ones_are_not(
     assert output.kind is OutputKind.DETECTIONS, output
     assert close.verdict(BUDGET) is not Verdict.FAILED, output
     assert judge(original, family(scene)).drop == 0
-    for damage in scenes.WRONG:
+    for damage in (*scenes.WRONG, *scenes.SLY):
         if family is scenes.one_class and damage is scenes.classes_swapped:
             continue
         score = judge(original, family(damage(scene, rng)))

@@ -401,3 +401,37 @@ def test_the_default_metric(output: np.ndarray, labels: np.ndarray | None, name:
     (score,) = judge(Scripted({"y": output}), {"y": output}, given).outputs
     assert score.metric == name
     assert score.labelled is (labels is not None)
+
+
+def _nearest(vectors: np.ndarray, count: int) -> np.ndarray:
+    flat = vectors.astype(np.float64)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    likeness = flat @ flat.T
+    np.fill_diagonal(likeness, -np.inf)
+    return np.argsort(-likeness, axis=1)[:, :count]
+
+
+def test_the_ranking_of_neighbours_is_told_beside_embeddings() -> None:
+    centres = RNG.standard_normal((8, 64))
+    vectors = centres[RNG.integers(0, 8, 90)] + 0.4 * RNG.standard_normal((90, 64))
+    for noise in (0.0, 0.05, 0.5):
+        others = vectors + noise * RNG.standard_normal(vectors.shape)
+        (output,) = judge(Scripted({"embedding": vectors}), {"embedding": others}).outputs
+        near, found = _nearest(vectors, 10), _nearest(others, 10)
+        kept = np.mean([len({*a} & {*b}) / 10 for a, b in zip(near, found, strict=True)])
+        assert output.metric == "similarity"
+        assert output.beside == {"recall@10": pytest.approx(kept)}
+        assert (kept == 1) == (noise == 0)
+
+
+def test_neighbours_decide_nothing_and_need_enough_vectors() -> None:
+    vectors = RNG.standard_normal((90, 64))
+    turned = vectors[:, ::-1]
+    score = judge(Scripted({"embedding": vectors}), {"embedding": turned})
+    # All neighbours stay where they are, and every vector is another one.
+    assert score.outputs[0].beside == {"recall@10": 1.0}
+    assert score.drop > 0.9
+    few = judge(Scripted({"embedding": vectors[:8]}), {"embedding": vectors[:8]})
+    assert few.outputs[0].beside is None
+    named = judge(Scripted({"embedding": vectors}), {"embedding": turned}, metric="recall@10")
+    assert named.drop == 0

@@ -10,6 +10,7 @@ from onnxcompress.measure.detection import (
     overlaps,
     suppress,
 )
+from onnxcompress.measure.detection_fit import fit, fit_tally
 from onnxcompress.measure.tally import Tally
 
 RNG = np.random.default_rng(13)
@@ -65,7 +66,7 @@ def test_suppression(count: int, classes: int, limit: float) -> None:
 def _counts(ours: np.ndarray, theirs: np.ndarray) -> list[int]:
     left = sorted((d for d in ours.tolist() if d[4] >= 0.20), key=lambda d: -d[4])
     right = [d for d in theirs.tolist() if d[4] >= 0.20]
-    free, found, correct = list(range(len(right))), 0, 0
+    free, found, correct, lost, gained = list(range(len(right))), 0, 0, 0, 0
     for own in left:
         near = {
             i: _overlap(np.array(own[:4]), np.array(right[i][:4]))
@@ -77,8 +78,10 @@ def _counts(ours: np.ndarray, theirs: np.ndarray) -> list[int]:
             free.remove(best)
             found += right[best][4] >= 0.25
             correct += own[4] >= 0.25
+            lost += right[best][4] >= 0.25 > own[4]
+            gained += own[4] >= 0.25 > right[best][4]
     count = [sum(d[4] >= 0.25 for d in side) for side in (right, left)]
-    return [found, count[0], correct, count[1]]
+    return [found, count[0], correct, count[1], lost, gained]
 
 
 def test_f1_against_the_originals() -> None:
@@ -104,12 +107,12 @@ def test_f1_against_the_originals() -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs", "row"),
     [
-        (0.26, 0.24, (0, 0, 1, 1)),
-        (0.24, 0.26, (1, 1, 0, 0)),
-        (0.19, 0.26, (0, 1, 0, 0)),
-        (0.26, 0.19, (0, 0, 0, 1)),
-        (0.25, 0.25, (1, 1, 1, 1)),
-        (0.10, 0.10, (0, 0, 0, 0)),
+        (0.26, 0.24, (0, 0, 1, 1, 0, 1)),
+        (0.24, 0.26, (1, 1, 0, 0, 1, 0)),
+        (0.19, 0.26, (0, 1, 0, 0, 0, 0)),
+        (0.26, 0.19, (0, 0, 0, 1, 0, 0)),
+        (0.25, 0.25, (1, 1, 1, 1, 0, 0)),
+        (0.10, 0.10, (0, 0, 0, 0, 0, 0)),
     ],
 )
 def test_a_score_that_crosses_the_threshold(
@@ -120,10 +123,42 @@ def test_a_score_that_crosses_the_threshold(
     np.testing.assert_array_equal(_once(tally), [row])
 
 
+def _scored(scores: np.ndarray) -> list[np.ndarray]:
+    """One box a sample, the same in all."""
+    return [np.array([[0.0, 0, 10, 10, score, 1]]) for score in scores]
+
+
+def test_scores_that_cross_the_threshold_one_way_are_lost() -> None:
+    low, high = np.full(50, 0.24), np.full(50, 0.26)
+    both = np.concatenate([low, high])
+    swapped = detection_tally(_scored(both[::-1]), _scored(both))
+    assert detection_f1(_once(swapped)) == 1
+    # Of 50, two deviations of which are 14.1, chance explains so many.
+    fallen = detection_tally(_scored(np.concatenate([low, low])), _scored(both))
+    assert detection_f1(_once(fallen)) == pytest.approx(1 - (50 - 2 * 50**0.5) / 50)
+    few = detection_tally(_scored(low[:4]), _scored(high[:4]))
+    assert detection_f1(_once(few)) == 1
+
+
+def test_fit_is_the_worst_of_overlap_and_scores() -> None:
+    theirs = _scored(np.linspace(0.3, 0.9, 100))
+    moved = [rows + np.array([1.0, 0, 1, 0, 0, 0]) for rows in theirs]
+    assert fit(_once(fit_tally(moved, theirs))) == pytest.approx(9 / 11)
+    up_and_down = np.where(np.arange(100) % 2, 0.04, -0.04)
+    noisy = [rows + np.eye(6)[4] * each for rows, each in zip(theirs, up_and_down, strict=True)]
+    assert fit(_once(fit_tally(noisy, theirs))) == pytest.approx(1 - 0.04)
+    # Four times what all share, less the standard error of noise of this size: a tenth of it.
+    lower = [rows - np.eye(6)[4] * 0.04 for rows in theirs]
+    assert fit(_once(fit_tally(lower, theirs))) == pytest.approx(1 - 4 * 0.04 * 0.9)
+    one = fit_tally(lower[:1], theirs[:1])
+    assert fit(_once(one)) == pytest.approx(1 - 0.04)
+    assert fit(_once(fit_tally(theirs, theirs))) == 1
+
+
 def test_equal_boxes_find_each_other() -> None:
     twice = np.array([[0, 0, 10, 10, s, 0] for s in (0.9, 0.22, 0.5)] + [[5, 5, 5, 5, 0.9, 0]])
     assert detection_f1(_once(detection_tally([twice], [twice[::-1]]))) == 1
-    np.testing.assert_array_equal(_once(detection_tally([twice], [twice])), [[3, 3, 3, 3]])
+    np.testing.assert_array_equal(_once(detection_tally([twice], [twice])), [[3, 3, 3, 3, 0, 0]])
 
 
 def test_without_detections() -> None:
