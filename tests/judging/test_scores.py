@@ -404,7 +404,7 @@ def test_the_default_metric(output: np.ndarray, labels: np.ndarray | None, name:
 
 
 def _nearest(vectors: np.ndarray, count: int) -> np.ndarray:
-    flat = vectors.astype(np.float64)
+    flat = vectors - vectors.mean(axis=0)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
     likeness = flat @ flat.T
     np.fill_diagonal(likeness, -np.inf)
