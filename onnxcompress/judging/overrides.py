@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from onnxcompress.data.casting import Kind
 from onnxcompress.errors import DataError
@@ -38,7 +39,7 @@ def by_metric(
         own = asked.get(each.name)
         if each.name in wanted and (own is None or own.metric is None):
             try:
-                each = _rephrased(each, metric, by_name[each.outputs[0]], labels)
+                each = rephrased(each, metric, by_name[each.outputs[0]], labels)
                 is_applied = True
             except DataError as refusal:
                 fault = refusal
@@ -66,7 +67,7 @@ def _asked_by(
     return {each.name for each in questions if each.kind is not OutputKind.STATE}
 
 
-def _rephrased(question: Question, metric: Metric, facts: OutputFacts, labels: Labels) -> Question:
+def rephrased(question: Question, metric: Metric, facts: OutputFacts, labels: Labels) -> Question:
     """The same question by another metric.
 
     Raises:
@@ -80,6 +81,12 @@ def _rephrased(question: Question, metric: Metric, facts: OutputFacts, labels: L
         metric = metric.without_labels
     if source is None and metric.target is Target.LABELS:
         raise DataError(f"{metric.name} needs labels, and the data hold none; use agreement")
+    if len(question.outputs) > 1 and metric.form is not question.metric.form:
+        raise DataError(
+            f"outputs {question.name!r} give boxes together, which {metric.name} cannot compare; "
+            f"choose map or detection-f1, or a kind for each (such as --judge "
+            f"{question.outputs[0]}=numbers)"
+        )
     reading = question.reading
     if question.kind is not OutputKind.DETECTIONS or metric.form is not Form.DETECTIONS:
         blank = reading.blank if isinstance(reading, Decoded) else None
@@ -90,8 +97,24 @@ def _rephrased(question: Question, metric: Metric, facts: OutputFacts, labels: L
         metric=fitted(metric, facts),
         reading=reading,
         labels=source if labelled else None,
+        caveat=_caveat(question, metric),
     )
     return with_scores(rephrased, facts)
+
+
+_SAID: Final = {
+    Form.DETECTIONS: "all numbers that a detector gives, and not the boxes that are found",
+    Form.SEQUENCES: "every step, most of which are blank, and not the text that is read",
+}
+"""What other metrics compare, by the form of the one that would have judged."""
+
+
+def _caveat(question: Question, metric: Metric) -> str | None:
+    """What another metric leaves out of what an output says."""
+    default = question.metric
+    if metric.form is default.form or default.form not in _SAID:
+        return None
+    return f"{metric.name} compares {_SAID[default.form]}, as {default.name} does"
 
 
 def _first_of_numbers(

@@ -62,6 +62,7 @@ class Question:
         samples: on how many samples at most; None for all.
         scores: what is asked of the scores behind choices, beside the choices.
         beside: metrics of the same form that are told and decide nothing.
+        caveat: what a metric of the user's choice leaves out that the default one sees.
     """
 
     outputs: tuple[str, ...]
@@ -74,6 +75,7 @@ class Question:
     samples: int | None = None
     scores: Question | None = None
     beside: tuple[Metric, ...] = ()
+    caveat: str | None = None
 
     @property
     def name(self) -> str:

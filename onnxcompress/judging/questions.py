@@ -16,7 +16,7 @@ from onnxcompress.judging.forms import fitted, reading_of, with_scores
 from onnxcompress.judging.inference import kind_of_output
 from onnxcompress.judging.kinds import KINDS, OutputKind
 from onnxcompress.judging.labels import LABEL_TAKERS, UNNAMED, Labels, labels_fit, nearness
-from onnxcompress.judging.overrides import by_metric
+from onnxcompress.judging.overrides import by_metric, rephrased
 from onnxcompress.judging.question import Judged, Question
 from onnxcompress.measure.detection_fit import DETECTION_FIT
 from onnxcompress.measure.metric import Form, Metric, Target
@@ -110,7 +110,13 @@ class _Asker:
             drafts.append((each, finding.kind, finding.reason))
         taker = self._taker_of_labels(drafts, group)
         if group is not None:
-            yield self._of_group(group, taker)
+            together = self._of_group(group, taker)
+            first = next(each for each in self.facts if each.name == group.outputs[0])
+            for name in group.outputs:
+                metric = asked.get(name, _PLAIN).metric
+                if metric is not None:
+                    together = rephrased(together, metric, first, self.labels)
+            yield together
         for each, kind, why in drafts:
             source = each.name if each.name in self.labels else None
             if source is None and each.name == taker:

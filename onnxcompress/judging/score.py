@@ -46,6 +46,7 @@ class OutputScore:
             scores behind them that is kept; for detections, how well boxes and scores of those
             found again fit, see `measure.detection_fit`. Part of the drop, see docs/measuring.md.
         drop_is_relative: whether the drop is a share of the original's value by itself.
+        unseen: sentences on what is lost where the metric does not look; they decide nothing.
     """
 
     name: str
@@ -63,6 +64,7 @@ class OutputScore:
     problem: str | None = None
     scores_kept: float | None = None
     drop_is_relative: bool = False
+    unseen: tuple[str, ...] = ()
 
     def allowed(self, budget: Budget) -> float:
         """The largest drop that holds a budget.
@@ -150,7 +152,7 @@ def beside_itself(score: Score) -> Score:
     """The original's own score: it loses nothing to itself, whatever the samples."""
     none = (0.0, 0.0)
     outputs = [
-        replace(each, drop=0.0, drop_interval=none, interval_kind=IntervalKind.EXACT)
+        replace(each, drop=0.0, drop_interval=none, interval_kind=IntervalKind.EXACT, unseen=())
         for each in score.outputs
     ]
     return worst_of(outputs)

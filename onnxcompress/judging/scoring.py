@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from onnxcompress.data.casting import is_float
 from onnxcompress.errors import DataError
+from onnxcompress.judging.blind_spots import blind_spots
 from onnxcompress.judging.question import Question
 from onnxcompress.judging.score import OutputScore
 from onnxcompress.measure.intervals import (
@@ -96,6 +97,7 @@ def score_question(
         problem=problem,
         drop_is_relative=metric.drop_is_relative,
         beside=_beside(question, ours, target) if candidate is not None else None,
+        unseen=() if candidate is None else tuple(blind_spots(question, ours, theirs, candidate)),
     )
 
 

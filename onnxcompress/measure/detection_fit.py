@@ -69,6 +69,11 @@ def fit(sums: Sums) -> NDArray[np.float64]:
     return 1 - np.minimum(lacking, 1)
 
 
+def score_shift(sums: Sums) -> NDArray[np.float64]:
+    """How much higher scores are on average than the original's."""
+    return ratio(sums[..., 1], sums[..., 4], 0.0)
+
+
 DETECTION_FIT: Final = Metric(
     name="detection-fit",
     title="overlap and score of the boxes that are found, the worse of both",

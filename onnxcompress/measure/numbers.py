@@ -27,8 +27,11 @@ _RELATIVE_SCALE: Final = 1e-4
 _TENSOR_SCALE: Final = 1e-6
 """The same as a share of the output's largest channel."""
 
-_WORST_SHARE: Final = 10
+WORST_SHARE: Final = 10
 """Channels are judged by the worst of so many; below twice as many that is one channel."""
+
+
+_FAINT: Final = 0.1
 
 
 def spread_tally(ours: Output, theirs: Output, *, scale: float = 0.0) -> RowTally:
@@ -57,9 +60,25 @@ def kept_share(sums: Sums) -> NDArray[np.float64]:
     """The share of the spread that is kept, 0 to 1; the mean over the worst tenth of channels."""
     error, spread, least = _split(sums)
     lost = _lost(error, np.maximum(spread, least))
-    count = max(1, lost.shape[-1] // _WORST_SHARE)
+    count = max(1, lost.shape[-1] // WORST_SHARE)
     worst = np.sort(np.minimum(lost, 1.0), axis=-1)[..., -count:]
     return np.asarray(1 - worst.mean(axis=-1))
+
+
+def spread_and_error(sums: Sums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What varies in each channel, and the error in it."""
+    error, spread, least = _split(sums)
+    return np.maximum(spread, least), error
+
+
+def forgotten(spread: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Channels that keep less than half of what varies in them, squares of deviations.
+
+    Those that vary by less than a tenth of what most do are left out: noise that is small for the
+    others is large for them.
+    """
+    varies = spread >= _FAINT**2 * np.median(spread)
+    return np.flatnonzero(varies & (error > spread / 2))
 
 
 def mean_error(sums: Sums) -> NDArray[np.float64]:
@@ -77,7 +96,7 @@ def lost_spread(sums: Sums) -> NDArray[np.float64]:
     """Error over spread of the worst tenth of the channels, without a limit."""
     error, spread, least = _split(sums)
     lost = _lost(error, np.maximum(spread, least))
-    count = max(1, lost.shape[-1] // _WORST_SHARE)
+    count = max(1, lost.shape[-1] // WORST_SHARE)
     return np.asarray(np.sort(lost, axis=-1)[..., -count:].mean(axis=-1))
 
 

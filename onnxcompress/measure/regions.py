@@ -49,6 +49,13 @@ class RegionTally:
         sums = weights.astype(np.float64) @ rows
         return sums.reshape(len(weights), 3, -1)
 
+    def lost_small_classes(self) -> NDArray[np.int64]:
+        """Classes too small to count of which less than half was found."""
+        hits, truth, _ = self._counts.sum(axis=0)
+        small = (truth > 0) & (truth < SMALLEST_SHARE * truth.sum())
+        lost: NDArray[np.int64] = self._names[small & (2 * hits < truth)]
+        return lost
+
     @cached_property
     def _kept(self) -> NDArray[np.float64]:
         truth = self._counts[:, 1].sum(axis=0)

@@ -24,6 +24,10 @@ LEAST_SPREAD: Final = 1e-4
 after many sums."""
 
 
+_BLOCK: Final = 256
+"""Vectors that are widened at once."""
+
+
 def mean_vector(reference: Output) -> NDArray[np.float64]:
     """The original's mean over samples, shape (elements,); of a single one 0, as nothing varies.
 
@@ -66,6 +70,21 @@ def embedding_tally(output: Output, reference: Output, centre: NDArray[np.float6
     # `1 - |a - b|^2 / (aa + bb)` is the same, and 1 exactly where both are equal.
     similarity = 1 - ratio(np.einsum("ij,ij->i", apart, apart), powers, 0.0)
     return RowTally(np.stack([similarity, np.ones(len(similarity))], axis=1))
+
+
+def spread_and_error_of_vectors(
+    output: Output, reference: Output
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The variance of each element of the original's vectors, and its mean squared error."""
+    centre = mean_vector(reference)
+    spread, error = np.zeros(centre.size), np.zeros(centre.size)
+    for begin in range(0, len(reference), _BLOCK):
+        rows = slice(begin, begin + _BLOCK)
+        ours = vectors_of(output[rows], "the outputs")
+        theirs = vectors_of(reference[rows], "the original's outputs")
+        spread += np.square(theirs - centre).sum(axis=0)
+        error += np.square(ours - theirs).sum(axis=0)
+    return spread / len(reference), error / len(reference)
 
 
 embedding_value: Final = mean

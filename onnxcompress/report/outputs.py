@@ -27,6 +27,10 @@ def output_lines(models: Sequence[ModelReport | None]) -> Iterator[RenderableTyp
         left = len(model.score.outputs) - _MOST
         if left > 0:
             yield Text(f"  and {left} more, which lose less (--json lists all)", style="dim")
+    for model in told:
+        for each in model.score.outputs:
+            for sentence in each.unseen:
+                yield Text(f"  {model.name}, {each.name}: {sentence}", style="yellow")
     for each in _listed(told[0].score.outputs):
         kind = each.kind.value if each.kind is not None else "all outputs"
         yield Text(f"  {each.name} was judged as {kind}: {each.why}", style="dim")

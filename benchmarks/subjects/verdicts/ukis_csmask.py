@@ -37,8 +37,9 @@ def _billows(random: np.random.Generator) -> np.ndarray:
     frequencies = np.hypot(steps[:, None], steps)
     frequencies[0, 0] = np.inf
     waves = np.fft.fft2(random.standard_normal((_SIDE, _SIDE))) * frequencies**-_ROUGHNESS
-    surface: np.ndarray = np.fft.ifft2(waves).real
-    return surface / surface.std()
+    surface = np.fft.ifft2(waves).real
+    billows: np.ndarray = surface / surface.std()
+    return billows
 
 
 def _reflectance(ground: np.ndarray, clouded: float, random: np.random.Generator) -> np.ndarray:
