@@ -51,8 +51,8 @@ def _columns(metric: str, spread: NDArray[np.float64], error: NDArray[np.float64
     found = forgotten(spread, error)
     if 0 < len(found) < len(spread) // WORST_SHARE:
         yield (
-            f"{len(found)} of {len(spread)} columns ({_named(found)}) keep less than half of what "
-            f"varies in them, of which {metric} over so many sees little"
+            f"{metric} over {len(spread)} columns sees little of {len(found)} ({_named(found)}) "
+            f"where less than half of what varies is kept"
         )
 
 

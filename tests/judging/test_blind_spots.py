@@ -31,8 +31,8 @@ def test_a_dead_column_of_many(name: str, values: np.ndarray, metric: str) -> No
     assert output.metric == metric
     assert output.drop <= 0.01 + 1e-9
     assert output.unseen == (
-        f"1 of {values.shape[1]} columns (7) keep less than half of what varies in them, of which "
-        f"{metric} over so many sees little",
+        f"{metric} over {values.shape[1]} columns sees little of 1 (7) where less than half of "
+        f"what varies is kept",
     )
     near = values + 0.01 * RNG.standard_normal(values.shape)
     assert judge(original, {name: near}).outputs[0].unseen == ()
