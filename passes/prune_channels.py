@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Self
 
-from onnxcompress.channels.amount import Amount
+import numpy as np
+
+from onnxcompress.channels.amount import Amount, Chosen
 from onnxcompress.channels.costs import Measure
 from onnxcompress.channels.groups import Group, Groups, find_groups
 from onnxcompress.channels.importance import removals
@@ -20,6 +24,12 @@ from onnxcompress.masking.given import GivenImportances
 from onnxcompress.masking.weights import prunable_weights
 from onnxcompress.pass_base import Context, Pass
 from onnxcompress.pruning.criteria import Criterion
+from onnxcompress.pruning.unit_removal import Removal
+
+_DEEPEST = 0.75
+"""Share of a group's units that may go before streams are cut instead."""
+
+_STREAM = "its channels run through residual sums, and enough others can go (see streams)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +47,11 @@ class PruneChannels(Pass):
             multiply-accumulates of the model, or the time that it takes here: one thread, one
             sample, measured some ten times.
         scope: `group` takes the same share of every group; `global` lets all groups compete.
-        streams: also cut channels that run through residual sums; they are a part of many nodes.
-        multiple: widths that are a multiple of this stay one: kernels are slow at others.
+        streams: whether to cut channels that run through residual sums, which are a part of many
+            nodes. Left out, they go where a cost is to come down and the others are too few, or
+            would lose more than three quarters.
+        multiple: widths that are a multiple of this stay one: kernels are slow at others. Where
+            that leaves too little to go, a half of it, and so on.
         importances: for `given`, an .npz of numbers by the names of stored tensors.
         gradients_of: for `gradient`, `taylor` and `fisher`: what gradients are taken of.
         seed: for `random`, and for what these draw.
@@ -51,7 +64,7 @@ class PruneChannels(Pass):
     amount: float = 0.3
     target: Measure = Measure.UNITS
     scope: Scope = Scope.GROUP
-    streams: bool = False
+    streams: bool | None = None
     multiple: int = 8
     importances: RecipePath | None = None
     gradients_of: GradientsOf = GradientsOf.OUTPUTS
@@ -64,10 +77,60 @@ class PruneChannels(Pass):
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
         self._check()
-        groups = self._allowed(edit, find_groups(model, context))
-        steps = {group: width_step(group, self.multiple) for group in groups.groups}
+        groups = find_groups(model, context).followed(edit, self.at)
+        for group in groups.groups:
+            if any(self.at(node) != self for node in group.nodes):
+                edit.skip(group.nodes[0], "a dependency group has one set of options: the default")
+        streams, others = groups.split(lambda group: group.is_stream)
+        steps = {each: width_step(each, self.multiple) for each in groups.groups}
+        choose = partial(self._amount.choose, model, groups, steps=steps, context=context)
+        found = self._ranked(model, edit, others, context)
+        if not streams.groups:
+            chosen = choose(found)
+        else:
+            chosen = None if self.streams else choose(found, split_steps=self.streams is False)
+            if chosen is None or (self.streams is None and self._is_lopsided(chosen, others)):
+                found = {**found, **self._ranked(model, edit, streams, context)}
+                chosen = choose(found)
+            else:
+                for group in streams.groups:
+                    edit.skip(group.nodes[0], _STREAM)
+        self._apply(model, edit, groups, chosen)
+        for group in found:
+            if chosen.kept[group.units].all():
+                edit.skip(group.nodes[0], self._why_whole(group))
+
+    def _is_lopsided(self, chosen: Chosen, groups: Groups) -> bool:
+        """Whether a cost should come down by cutting streams too: groups alone lose too much."""
+        if self.target in (Measure.UNITS, Measure.LATENCY):
+            return False
+        lost = (float(np.mean(~chosen.kept[each.units[:, 0]])) for each in groups.groups)
+        return not chosen.enough or (self.scope is Scope.GROUP and max(lost, default=0) > _DEEPEST)
+
+    def _apply(self, model: Model, edit: Editor, groups: Groups, chosen: Chosen) -> None:
+        """Masks, and tells what was reached.
+
+        Raises:
+            PassError: a cost was to come down, and nothing can go.
+        """
+        asked = f"amount={self.amount} of the {self.target.value} is more than can go"
+        if chosen.kept.all():
+            if not chosen.enough:
+                raise PassError(f"{asked} (0.00): see the reasons by `inspect --groups`")
+            return
+        mask(edit, groups.space, ~chosen.kept)
+        if edit.modified and chosen.left is not None:
+            told = f"{self.target.value} x {chosen.left:.3f} once it is stripped"
+            if not chosen.enough:
+                told += f"; {asked} ({1 - chosen.left:.2f}), which went"
+            edit.changes.append(Change(Action.CHANGED, model.graph.name, "graph", told))
+
+    def _ranked(
+        self, model: Model, edit: Editor, groups: Groups, context: Context
+    ) -> Mapping[Group, Removal]:
+        """In which order units of each group go; groups that have none are recorded."""
         given = None if self.importances is None else GivenImportances(self.importances)
-        found = removals(
+        return removals(
             self.criterion,
             model,
             groups,
@@ -77,23 +140,13 @@ class PruneChannels(Pass):
             given=given,
             gradients_of=self.gradients_of,
             weights=[each for each, _ in prunable_weights(model, Editor(model), lambda _: self)],
-            steps=steps,
+            steps={each: width_step(each, self.multiple) for each in groups.groups},
         )
-        chosen = self._amount.choose(model, groups, found, steps, context)
-        kept = chosen.kept
-        if chosen.left is not None and chosen.left > 1 - self.amount + 1e-9:
-            raise PassError(
-                f"amount={self.amount} of the {self.target.value} is more than can go "
-                f"({1 - chosen.left:.2f}); ask for less, for streams=true or a smaller multiple"
-            )
-        for group in found:
-            if kept[group.units].all():
-                edit.skip(group.nodes[0], _why_whole(group, steps[group]))
-        if not kept.all():
-            mask(edit, groups.space, ~kept)
-        if edit.modified and chosen.left is not None:
-            told = f"{self.target.value} x {chosen.left:.3f} once it is stripped"
-            edit.changes.append(Change(Action.CHANGED, model.graph.name, "graph", told))
+
+    def _why_whole(self, group: Group) -> str:
+        if self.target is Measure.UNITS and self.amount * len(group) < 1:
+            return f"amount={self.amount} is less than one of its {len(group)} units"
+        return "its units matter more than those of other groups, or fewer were enough"
 
     @property
     def _amount(self) -> Amount:
@@ -111,21 +164,3 @@ class PruneChannels(Pass):
             raise PassError(f"amount={self.amount} is no share between 0 and 1")
         if self.multiple < 1:
             raise PassError(f"multiple={self.multiple} is less than 1")
-
-    def _allowed(self, edit: Editor, groups: Groups) -> Groups:
-        """The groups that may lose units; the others are recorded."""
-        allowed = []
-        for group in groups.followed(edit, self.at).groups:
-            if group.is_stream and not self.streams:
-                edit.skip(group.nodes[0], "its channels run through residual sums (see streams)")
-                continue
-            if any(self.at(node) != self for node in group.nodes):
-                edit.skip(group.nodes[0], "a dependency group has one set of options: the default")
-            allowed.append(group)
-        return groups.only(allowed)
-
-
-def _why_whole(group: Group, step: int) -> str:
-    if len(group) <= step:
-        return f"its {len(group)} units are not more than go at once ({step}, see multiple)"
-    return "its units matter more than those of other groups, or the amount is less than a step"

@@ -94,7 +94,9 @@ class RegrowChannels(Pass):
         restricted = {group: _only(found[group], taken[group]) for group in found}
         steps = {group: width_step(group, self.multiple) for group in restricted}
         amount = Amount(self.amount, self.target, self.scope)
-        chosen = amount.choose(original, before, restricted, steps, context, start=start)
+        chosen = amount.choose(
+            original, before, restricted, steps, context, start=start, split_steps=False
+        )
         back = np.zeros_like(start)
         for group in restricted:
             units = group.units[taken[group]]

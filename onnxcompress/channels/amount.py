@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ from onnxcompress.channels.selection import (
     Scope,
     down_to,
     fewest,
+    finer,
     in_order,
     without,
 )
@@ -38,10 +39,12 @@ class Chosen:
     Attributes:
         kept: bool by slot.
         left: what that costs, as a share of the whole model; None where units are counted.
+        enough: whether that is as little as was asked for.
     """
 
     kept: np.ndarray
     left: float | None
+    enough: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Amount:
         context: Context,
         *,
         start: np.ndarray | None = None,
+        split_steps: bool = True,
     ) -> Chosen:
         """Takes the units that matter least, as few as the amount asks for, or all there are.
 
@@ -77,21 +81,30 @@ class Amount:
             steps: units that go at once, by group.
             context: measures, where the target is time.
             start: bool by slot; what is gone whatever is chosen is False.
+            split_steps: take a half of them, and so on, where whole ones are not enough.
         """
         everything = np.ones(groups.space.size, bool)
         start = everything if start is None else start
         rankings = self._rankings(Costs(model, groups.space), found, steps, everything)
-        chunks = list(in_order(rankings, self.scope))
         if self.target is Measure.UNITS:
-            return Chosen(without(self._units(chunks), start), None)
+            return Chosen(without(self._units(rankings, split=split_steps), start), None)
         if self.target is Measure.LATENCY:
+            chunks = list(in_order(rankings, self.scope))
             timed = Stopwatch(model, context).of
             kept = without(chunks[: fewest(chunks, start, 1 - self.share, timed)], start)
-            return Chosen(kept, timed(kept))
+            left = timed(kept)
+            return Chosen(kept, left, left <= 1 - self.share)
         cost = partial(Costs(model, groups.space).of, self.target)
         total = cost(everything)
-        kept = down_to(chunks, start, (1 - self.share) * total, cost)
-        return Chosen(kept, cost(kept) / total if total else 1.0)  # of nothing, nothing can go
+        limit = (1 - self.share) * total
+        while True:
+            kept = down_to(list(in_order(rankings, self.scope)), start, limit, cost)
+            left = cost(kept)
+            if left <= limit or not split_steps or all(each.step == 1 for each in rankings):
+                break
+            rankings = [replace(each, step=max(each.step // 2, 1)) for each in rankings]
+        # Of nothing, nothing can go.
+        return Chosen(kept, left / total if total else 1.0, bool(total) and left <= limit)
 
     def _rankings(
         self,
@@ -110,10 +123,14 @@ class Amount:
             rankings.append(Ranking(group, each, steps[group], saving))
         return rankings
 
-    def _units(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    def _units(self, rankings: Sequence[Ranking], *, split: bool) -> Sequence[Chunk]:
+        allowed = self.share * sum(len(each.group) for each in rankings)
+        if split:
+            own = self.scope is Scope.GROUP
+            most = [self.share * len(each.group) if own else allowed for each in rankings]
+            rankings = [finer(each, units) for each, units in zip(rankings, most, strict=True)]
+        chunks = list(in_order(rankings, self.scope))
         if self.scope is Scope.GROUP:
             return [chunk for chunk in chunks if chunk.share <= self.share + 1e-9]
-        groups = {chunk.group: len(chunk.group) for chunk in chunks}
-        allowed = self.share * sum(groups.values())
         gone = np.cumsum([len(chunk.units) for chunk in chunks])
         return chunks[: int(np.searchsorted(gone, allowed, side="right"))]

@@ -16,6 +16,7 @@ from onnxcompress.channels.history import is_followed
 from onnxcompress.channels.reshape import Choices, tie_reshape
 from onnxcompress.channels.shape_source import shape_input, trace
 from onnxcompress.channels.space import Axis, Space
+from onnxcompress.channels.streams import Streams
 from onnxcompress.channels.table import RESHAPING, SHAPE_ONLY, TIES
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
@@ -35,27 +36,17 @@ class Group:
         nodes: nodes whose weights lose something when a unit goes, in order.
         units: int64 [units, slots]: the slots that go with each unit.
         axes: the axes that these slots lie on.
+        is_stream: whether units run through the sums of a residual network; see `streams`.
     """
 
     name: str
     nodes: tuple[Node, ...]
     units: np.ndarray
     axes: tuple[Axis, ...]
+    is_stream: bool = False
 
     def __len__(self) -> int:
         return len(self.units)
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether units run through a sum of computed tensors: the stream of a residual network."""
-        tensors = {axis.tensor for axis in self.axes}
-        for tensor in tensors:
-            node = query.producer(tensor)
-            if node is not None and node.op in ("Add", "Sum"):
-                operands = [each for each in node.inputs if each.inputs]
-                if len(operands) > 1 and tensors.issuperset(operands):
-                    return True
-        return False
 
     def slots_per_unit(self, axis: Axis) -> int:
         """How many slots of an axis go with each unit: more than one for an attention head."""
@@ -101,6 +92,13 @@ class Groups:
         """Some of the groups, in the same space."""
         return replace(self, groups=tuple(groups))
 
+    def split(self, by: Callable[[Group], bool]) -> tuple[Groups, Groups]:
+        """The groups that something holds for, and the others."""
+        return (
+            self.only([each for each in self.groups if by(each)]),
+            self.only([each for each in self.groups if not by(each)]),
+        )
+
 
 def find_groups(model: Model, context: Context) -> Groups:
     """Finds the dependency groups of a model's main graph.
@@ -118,7 +116,7 @@ def find_groups(model: Model, context: Context) -> Groups:
         reasons = space.fixed(labels)
         if not choices.advance(labels, _stuck(space, labels), _stuck(space)):
             break
-    return _grouped(space, labels, reasons)
+    return _grouped(space, Streams(space, model.graph.nodes), labels, reasons)
 
 
 def _stuck(space: Space, labels: np.ndarray | None = None) -> np.ndarray:
@@ -184,7 +182,9 @@ def _fix_unclear(space: Space, node: Node, place: int) -> None:
             space.fix(axis.slots, f"its length is computed for {node.op} {node.name!r}")
 
 
-def _grouped(space: Space, labels: np.ndarray, reasons: Mapping[int, int]) -> Groups:
+def _grouped(
+    space: Space, streams: Streams, labels: np.ndarray, reasons: Mapping[int, int]
+) -> Groups:
     owner = np.empty(space.size, np.int64)
     for number, axis in enumerate(space.axes):
         owner[axis.start : axis.start + axis.length] = number
@@ -201,7 +201,8 @@ def _grouped(space: Space, labels: np.ndarray, reasons: Mapping[int, int]) -> Gr
             slots = order[start:end]
             alike[tuple(owner[slots].tolist())].append(slots)
     groups = [
-        _group(space, tuple(dict.fromkeys(axes)), np.stack(units)) for axes, units in alike.items()
+        _group(space, streams, tuple(dict.fromkeys(axes)), np.stack(units))
+        for axes, units in alike.items()
     ]
     single = [
         Unprunable(group.nodes[0], group.units.size, "they can only go all together")
@@ -217,12 +218,13 @@ def _is_wide(group: Group) -> bool:
     return any(axis.length > 1 for axis in group.axes)
 
 
-def _group(space: Space, numbers: Sequence[int], units: np.ndarray) -> Group:
+def _group(space: Space, streams: Streams, numbers: Sequence[int], units: np.ndarray) -> Group:
     axes = tuple(space.axes[number] for number in numbers)
     weights = [a.tensor for a in axes if (a.tensor, a.axis) in space.parameters]
     nodes = dict.fromkeys(node for weight in weights for node in weight.outputs)
     name = next(iter(nodes)).name if nodes else weights[0].name
-    return Group(name, tuple(nodes), units, axes)
+    is_stream = streams.holds({axis.tensor: None for axis in axes}, units)
+    return Group(name, tuple(nodes), units, axes, is_stream)
 
 
 def _skipped(space: Space, labels: np.ndarray, reasons: Mapping[int, int]) -> list[Unprunable]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
 
 from onnxcompress.channels.groups import Group
-from onnxcompress.ir.model import Constant
+from onnxcompress.channels.products import GATES
+from onnxcompress.ir import query
+from onnxcompress.ir.model import Constant, Tensor
+from onnxcompress.ir.ops import WEIGHTED_OPS
 from onnxcompress.pruning.unit_removal import Removal
 
 _CLOSE = 0.02
@@ -54,10 +57,53 @@ class Ranking:
 def width_step(group: Group, multiple: int) -> int:
     """Units to cut at once so that every width that is a multiple of a number stays one.
 
-    A head is several channels wide, so that fewer of them make a multiple.
+    A head is several channels wide, so that fewer of them make a multiple; as is a channel of each
+    group of a convolution. What is no width of a kernel does not count: a table of biases by head,
+    the channels within one of many groups, the leading axes of stacked matrices.
     """
-    widths = [group.slots_per_unit(axis) for axis in group.axes if _is_weight(axis.tensor)]
-    return multiple // math.gcd(multiple, math.gcd(*widths)) if widths else multiple
+    widths = [
+        group.slots_per_unit(axis)
+        for axis in group.axes
+        if isinstance(axis.tensor, Constant)
+        and _is_width(axis.tensor, axis.axis, len(axis.tensor.shape))
+    ]
+    if not widths:
+        return 1
+    return multiple // math.gcd(multiple, math.gcd(*widths))
+
+
+def _is_width(tensor: Tensor, axis: int, rank: int) -> bool:
+    """Whether a kernel is as wide as an axis of its weight is long.
+
+    Args:
+        tensor: the weight, or what it is before others make the weight of it.
+        axis: of it.
+        rank: how many it has.
+    """
+    for node in query.consumers(tensor) if rank > 1 else ():
+        if node.op == "Transpose":
+            order = node.ints_attr("perm", tuple(reversed(range(rank))))
+            if _is_width(node.outputs[0], order.index(axis), rank):
+                return True
+        elif node.op in ("Cast", "DequantizeLinear", "Identity"):
+            if node.inputs[0] is tensor and _is_width(node.outputs[0], axis, rank):
+                return True
+        elif node.op in ("Conv", "ConvTranspose"):
+            if axis == 0 or (axis == 1 and node.int_attr("group", 1) == 1):
+                return True
+        elif (node.op in WEIGHTED_OPS or node.op in GATES) and axis >= rank - 2:
+            return True
+    return False
+
+
+def finer(ranking: Ranking, most: float) -> Ranking:
+    """With a step so small that not more than some units go at first, if that can be.
+
+    Rounding to what kernels are fast with must not round to nothing.
+    """
+    while ranking.step > 1 and ((end := _end(ranking, 0)) is None or end > most + 1e-9):
+        ranking = replace(ranking, step=ranking.step // 2)
+    return ranking
 
 
 def in_order(rankings: Sequence[Ranking], scope: Scope) -> Iterator[Chunk]:
@@ -171,7 +217,3 @@ def down_to(
         if now >= (1 - _CLOSE) * limit:
             break
     return best
-
-
-def _is_weight(tensor: object) -> bool:
-    return isinstance(tensor, Constant) and len(tensor.shape) > 1

@@ -62,11 +62,26 @@ def test_widths_stay_multiples() -> None:
     report = apply(PruneChannels(amount=0.5, multiple=8), model)
     assert len(_dead(stored_input(model, "first", 1))) == 8  # 12 would leave 12
     assert report.modified
-    report = apply(PruneChannels(amount=0.3, multiple=16), _chain(16))
+
+
+@pytest.mark.parametrize(
+    ("width", "multiple", "amount", "gone"),
+    [(16, 16, 0.3, 4), (16, 8, 0.3, 4), (12, 8, 0.3, 2), (8, 8, 0.3, 2), (6, 8, 0.3, 1)],
+)
+def test_rounding_a_width_never_rounds_to_nothing(
+    width: int, multiple: int, amount: float, gone: int
+) -> None:
+    model = _chain(width)
+    apply(PruneChannels(amount=amount, multiple=multiple), model)
+    assert [len(_dead(stored_input(model, name, 1))) for name in ("first", "second")] == [gone] * 2
+    options = PruneChannels(amount=amount, multiple=multiple, scope=Scope.GLOBAL)
+    assert apply(options, _chain(width)).modified
+
+
+def test_less_than_a_unit_is_nothing_and_is_told() -> None:
+    report = apply(PruneChannels(amount=0.1), _chain(8))
     assert not report.modified
-    assert (
-        "its 16 units are not more than go at once (16, see multiple)" in reasons(report).values()
-    )
+    assert "amount=0.1 is less than one of its 8 units" in reasons(report).values()
 
 
 @pytest.mark.parametrize("target", [Measure.MACS, Measure.PARAMETERS, Measure.BYTES])
@@ -132,9 +147,21 @@ def test_time_in_rounds_is_a_share_of_the_time_before_them() -> None:
 
 def test_time_that_cutting_does_not_save_is_told() -> None:
     options = PruneChannels(amount=0.3, target=Measure.LATENCY, multiple=4)
-    told = "amount=0.3 of the latency is more than can go (0.10)"
-    with pytest.raises(PassError, match=re.escape(told)):
-        PassManager([options]).run(_chain(), _Watch(lambda model: 0.9 if _widths(model) else 1.0))
+    context = _Watch(lambda model: 0.9 if _widths(model) else 1.0)
+    (report,) = PassManager([options]).run(_chain(), context)
+    told = "amount=0.3 of the latency is more than can go (0.10), which went"
+    assert told in [each.detail.partition("; ")[2] for each in report.changes]
+
+
+def test_what_can_go_goes_where_more_was_asked_for() -> None:
+    model = _chain()
+    before = _macs(model)
+    options = PruneChannels(amount=0.95, target=Measure.MACS, multiple=4)
+    report, _ = PassManager([options, StripPruned()]).run(model)
+    assert [stored_input(model, *at).shape[0] for at in (("first", 1), ("second", 1))] == [1, 1]
+    share = 1 - _macs(model) / before
+    told = f"amount=0.95 of the macs is more than can go ({share:.2f}), which went"
+    assert told in [each.detail.partition("; ")[2] for each in report.changes]
 
 
 def _widths(model: Model) -> bool:
@@ -225,7 +252,6 @@ def test_an_excluded_node_keeps_its_group() -> None:
     [
         (PruneChannels(amount=0.0), "amount=0.0 is no share between 0 and 1"),
         (PruneChannels(multiple=0), "multiple=0 is less than 1"),
-        (PruneChannels(amount=0.9, target=Measure.MACS, multiple=4), "more than can go (0.60)"),
         (PruneChannels(criterion=Criterion.THRESHOLD), "criterion=threshold is for prune-weights"),
         (PruneChannels(criterion=Criterion.GIVEN), "needs importances=FILE.npz"),
         (PruneChannels(criterion=Criterion.SECOND_ORDER), "need calibration data"),
