@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from onnxcompress.channels.amount import Amount, Chosen
+from onnxcompress.channels.amount import TOO_MUCH, Amount, Chosen
 from onnxcompress.channels.costs import Measure
 from onnxcompress.channels.groups import Group, Groups, find_groups
 from onnxcompress.channels.importance import removals
@@ -29,7 +29,10 @@ from onnxcompress.pruning.unit_removal import Removal
 _DEEPEST = 0.75
 """Share of a group's units that may go before streams are cut instead."""
 
-_STREAM = "its channels run through residual sums, and enough others can go (see streams)"
+_COSTS = frozenset({Measure.MACS, Measure.PARAMETERS, Measure.BYTES})
+"""What is told from shapes alone, whatever is cut."""
+
+_STREAM = "its channels run through residual sums, and others go (see streams)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +88,14 @@ class PruneChannels(Pass):
         steps = {each: width_step(each, self.multiple) for each in groups.groups}
         choose = partial(self._amount.choose, model, groups, steps=steps, context=context)
         found = self._ranked(model, edit, others, context)
-        if not streams.groups:
+        may = bool(streams.groups) and self.streams is None and self.target in _COSTS
+        chosen = None if self.streams else choose(found, split_steps=not may)
+        if chosen is None or (may and self._is_lopsided(chosen, others)):
+            found = {**found, **self._ranked(model, edit, streams, context)}
             chosen = choose(found)
         else:
-            chosen = None if self.streams else choose(found, split_steps=self.streams is False)
-            if chosen is None or (self.streams is None and self._is_lopsided(chosen, others)):
-                found = {**found, **self._ranked(model, edit, streams, context)}
-                chosen = choose(found)
-            else:
-                for group in streams.groups:
-                    edit.skip(group.nodes[0], _STREAM)
+            for group in streams.groups:
+                edit.skip(group.nodes[0], _STREAM)
         self._apply(model, edit, groups, chosen)
         for group in found:
             if chosen.kept[group.units].all():
@@ -102,8 +103,6 @@ class PruneChannels(Pass):
 
     def _is_lopsided(self, chosen: Chosen, groups: Groups) -> bool:
         """Whether a cost should come down by cutting streams too: groups alone lose too much."""
-        if self.target in (Measure.UNITS, Measure.LATENCY):
-            return False
         lost = (float(np.mean(~chosen.kept[each.units[:, 0]])) for each in groups.groups)
         return not chosen.enough or (self.scope is Scope.GROUP and max(lost, default=0) > _DEEPEST)
 
@@ -113,7 +112,7 @@ class PruneChannels(Pass):
         Raises:
             PassError: a cost was to come down, and nothing can go.
         """
-        asked = f"amount={self.amount} of the {self.target.value} is more than can go"
+        asked = f"amount={self.amount} of the {self.target.value} {TOO_MUCH}"
         if chosen.kept.all():
             if not chosen.enough:
                 raise PassError(f"{asked} (0.00): see the reasons by `inspect --groups`")

@@ -31,6 +31,9 @@ _SAVED: Mapping[Measure, Measure] = {
 }
 """What stands for a target when units of different groups are weighed against each other."""
 
+TOO_MUCH = "is more than can go"
+"""Told where an amount cannot be reached, with the share that can."""
+
 
 @dataclass(frozen=True)
 class Chosen:

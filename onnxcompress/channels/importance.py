@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeGuard
 
 import numpy as np
 
@@ -12,14 +13,15 @@ from onnxcompress.channels.readers import products_of, readers_of
 from onnxcompress.channels.space import Axis
 from onnxcompress.distillation.plan import GradientsOf
 from onnxcompress.ir import query
-from onnxcompress.ir.model import Constant, Model
+from onnxcompress.ir.model import Constant, Model, Tensor
+from onnxcompress.ir.views import final_readers
 from onnxcompress.masking.given import GivenImportances
 from onnxcompress.masking.ranking import rank
 from onnxcompress.masking.slopes import CHANGES, changes_of_sums, why_no_gradient
-from onnxcompress.masking.views import from_view
+from onnxcompress.masking.views import PRUNABLE_INPUTS, from_view
 from onnxcompress.masking.weights import PrunableWeight
 from onnxcompress.pass_base import Context
-from onnxcompress.pruning.criteria import Criterion
+from onnxcompress.pruning.criteria import Criterion, importances
 from onnxcompress.pruning.geometric_median import geometric_median_importance
 from onnxcompress.pruning.unit_removal import (
     Removal,
@@ -30,6 +32,9 @@ from onnxcompress.pruning.unit_removal import (
 
 _BY_PRODUCT = frozenset({Criterion.WANDA, Criterion.SECOND_ORDER})
 """Criteria that judge units by what the products that read them lose."""
+
+_BY_MAGNITUDE = frozenset({Criterion.L1, Criterion.L2})
+"""Criteria that ask for nothing but the weights."""
 
 _MEANS: Mapping[Criterion, Callable[[np.ndarray], np.ndarray]] = {
     Criterion.ACTIVATION_MEAN: np.abs,
@@ -149,13 +154,28 @@ def _by_weight(
         gradients_of=gradients_of,
     ).importances
     found = np.full(space.size, np.nan)
-    for weight, view in ranked.items():
-        values = from_view(weight.node, view, weight.constant.shape)
-        for axis in space.axes_of(weight.constant):
+
+    def add(constant: Constant, values: np.ndarray) -> None:
+        for axis in space.axes_of(constant):
             if axis in wanted:
                 others = tuple(a for a in range(values.ndim) if a != axis.axis)
                 found[axis.slots] = values.sum(axis=others, dtype=np.float64)
+
+    for weight, view in ranked.items():
+        add(weight.constant, from_view(weight.node, view, weight.constant.shape))
+    if criterion in _BY_MAGNITUDE:
+        known = {weight.constant for weight in ranked}
+        for tensor in tensors - known:
+            if _is_viewed_weight(tensor):
+                add(tensor, importances(criterion, tensor.values))
     return found
+
+
+def _is_viewed_weight(tensor: Tensor) -> TypeGuard[Constant]:
+    """Whether products read a stored float tensor by way of nodes that hand it on."""
+    if not isinstance(tensor, Constant) or len(tensor.shape) < 2 or tensor.dtype.kind != "f":
+        return False
+    return any(node.op in PRUNABLE_INPUTS for node in final_readers(tensor))
 
 
 def _by_change(

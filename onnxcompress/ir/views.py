@@ -174,7 +174,7 @@ class Lifted:
         for node, own in self._sources.items():
             if self._reads(node, own):
                 continue
-            readers = (reader for each in own for reader in _final(each) if reader in live)
+            readers = (reader for each in own for reader in final_readers(each) if reader in live)
             if (reader := next(readers, None)) is not None:
                 found[node] = reader
         return found
@@ -195,12 +195,12 @@ def _is_read_itself(weight: Constant) -> bool:
     )
 
 
-def _final(tensor: Tensor) -> list[Node]:
+def final_readers(tensor: Tensor) -> list[Node]:
     """The nodes that read a tensor, views of it looked through."""
     found: list[Node] = []
     for reader in query.consumers(tensor):
         if reader.op in VIEWS and reader.domain in STANDARD:
-            found += [each for output in reader.outputs for each in _final(output)]
+            found += [each for output in reader.outputs for each in final_readers(output)]
         else:
             found.append(reader)
     return found

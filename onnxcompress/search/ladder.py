@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnxcompress.budget import Budget
+from onnxcompress.channels.amount import TOO_MUCH
 from onnxcompress.channels.costs import Measure
+from onnxcompress.channels.groups import find_groups
 from onnxcompress.channels.selection import Scope
 from onnxcompress.errors import OnnxCompressError, PassError, SessionError
 from onnxcompress.ir.clone import clone
@@ -49,6 +51,8 @@ _SECONDS_TO_CHOOSE = 3.0
 """For each quantized model that is timed."""
 
 _PRODUCTS = ("MatMul", "Gemm")
+
+NOTHING_GOES = "none of its channels, heads or neurons can go; `inspect --groups` says why"
 
 Test = Callable[[Path, str], Score]
 """Judges a model file; also told what to call it."""
@@ -163,10 +167,7 @@ class Ladder:
                 yield _draft(amount, (), reason)
                 continue
             draft = self._built(amount, began + SECONDS)
-            if draft.path is None:
-                outcome = "failed" if draft.failure else "is over the budget"
-                outcome = "took too long" if draft.unfit else outcome
-                reason = f"{draft.name}, which takes less away, {outcome}"
+            reason = _why_last(draft)
             slowest = max(slowest, self.clock() - start)
             yield draft
         advance(len(AMOUNTS), len(AMOUNTS))
@@ -184,6 +185,8 @@ class Ladder:
         except OnnxCompressError as fault:
             if self.clock() > end:
                 draft.unfit = f"it was not done within the {SECONDS:.0f} s that the search has"
+            elif not find_groups(self.cleaned.model, self.context).groups:
+                draft.unfit = NOTHING_GOES
             else:
                 draft.failure = str(fault)
             return draft
@@ -203,6 +206,18 @@ class Ladder:
                 raise PassError("out of time")
 
         return advance
+
+
+def _why_last(draft: Draft) -> str:
+    """Why the rung behind one is not built; empty if it is."""
+    if draft.path is None:
+        if draft.unfit == NOTHING_GOES:
+            return NOTHING_GOES
+        outcome = "failed" if draft.failure else "is over the budget"
+        outcome = "took too long" if draft.unfit else outcome
+        return f"{draft.name}, which takes less away, {outcome}"
+    details = (change.detail for report in draft.passes for change in report.changes)
+    return f"{draft.name} took all that can go" if any(TOO_MUCH in each for each in details) else ""
 
 
 def _draft(amount: float, passes: Sequence[Pass], unfit: str | None = None) -> Draft:

@@ -78,6 +78,69 @@ def test_rounding_a_width_never_rounds_to_nothing(
     assert apply(options, _chain(width)).modified
 
 
+WINDOW = """g (float[N, 16, 96] x) => (float[N, 16, 10] y)
+<int64[4] heads = {0, 0, 12, 8}, int64[3] rows = {0, 0, 96}> {
+  [query] q0 = MatMul(x, wq)  q1 = Reshape(q0, heads)  q = Transpose <perm = [0, 2, 1, 3]> (q1)
+  [key] k0 = MatMul(x, wk)  k1 = Reshape(k0, heads)  k = Transpose <perm = [0, 2, 3, 1]> (k1)
+  [value] v0 = MatMul(x, wv)  v1 = Reshape(v0, heads)  v = Transpose <perm = [0, 2, 1, 3]> (v1)
+  s = MatMul(q, k)  b = Add(s, biases)  p = Softmax <axis = -1> (b)  c = MatMul(p, v)
+  t = Transpose <perm = [0, 2, 1, 3]> (c)  r = Reshape(t, rows)  [out] y = MatMul(r, wo)
+}"""
+
+
+def test_a_table_of_biases_by_head_does_not_make_steps_of_eight_heads() -> None:
+    weights = {name: normal(96, 96, seed=i) for i, name in enumerate(("wq", "wk", "wv"))}
+    model = model_of(WINDOW, **weights, wo=normal(96, 10), biases=normal(1, 12, 16, 16))
+    apply(PruneChannels(amount=0.3), model)
+    assert len(_dead(stored_input(model, "out", 1))) == 3 * 8
+
+
+@pytest.mark.parametrize(("groups", "each"), [(5, 8), (13, 8), (4, 16)])
+def test_a_convolution_in_groups_loses_channels_of_each(groups: int, each: int) -> None:
+    width = groups * each
+    model = model_of(
+        f"g (float[N, 3, 6, 6] x) => (float[N, 2, 6, 6] y) {{ [first] h = Conv(x, u)  r = Relu(h)"
+        f" [second] k = Conv <group = {groups}> (r, v)  s = Relu(k)  [third] y = Conv(s, w) }}",
+        u=normal(width, 3, 1, 1),
+        v=normal(width, each, 1, 1, seed=1),
+        w=normal(2, width, 1, 1, seed=2),
+    )
+    apply(PruneChannels(amount=0.3), model)
+    gone = groups * each // 4
+    assert len(_dead(stored_input(model, "first", 1))) == gone
+    assert len(_dead(stored_input(model, "third", 1), 1)) == gone
+
+
+RESIDUAL = """g (float[N, 3, 6, 6] x) => (float[N, 2, 6, 6] y) {
+  [first] h = Conv(x, u)  r = Relu(h)  [inner] i = Conv(r, a)  j = Relu(i)  [branch] k = Conv(j, b)
+  s = Add(h, k)  t = Relu(s)  [last] y = Conv(t, w) }"""
+
+
+def _residual(inner: int) -> Model:
+    """A stream 32 wide past one block; only the block is no part of it."""
+    return model_of(
+        RESIDUAL,
+        u=normal(32, 3, 3, 3),
+        a=normal(inner, 32, 1, 1, seed=1),
+        b=normal(32, inner, 1, 1, seed=2),
+        w=normal(2, 32, 3, 3, seed=3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("inner", "streams", "cut"),
+    [(64, None, False), (16, None, True), (16, False, False)],
+)
+def test_streams_are_cut_where_that_is_what_is_worth_it(
+    inner: int, streams: bool | None, cut: bool
+) -> None:
+    model = _residual(inner)
+    options = PruneChannels(amount=0.3, target=Measure.MACS, streams=streams)
+    apply(options, model)
+    assert bool(_dead(stored_input(model, "first", 1))) == cut
+    assert _dead(stored_input(model, "inner", 1))
+
+
 def test_less_than_a_unit_is_nothing_and_is_told() -> None:
     report = apply(PruneChannels(amount=0.1), _chain(8))
     assert not report.modified

@@ -105,7 +105,10 @@ def test_models_that_would_take_too_long_are_not(
 
 
 def _climbed(
-    folder: Path, drops: dict[str, float], clock: Callable[[], float] | None = None
+    folder: Path,
+    drops: dict[str, float],
+    clock: Callable[[], float] | None = None,
+    model: Model | None = None,
 ) -> tuple[list[Draft], list[str]]:
     """The rungs, and which of them were tested."""
     tested: list[str] = []
@@ -115,7 +118,7 @@ def _climbed(
         tested.append(name)
         return score(drops[name])
 
-    model = _mlp()
+    model = model or _mlp()
     samples = _samples(folder, model, 400)
     cleaned = Draft("cleaned", Recipe(CLEAN_UP), model=model)
     rungs = Ladder(
@@ -181,6 +184,29 @@ def test_no_rung_behind_one_that_failed(tmp_path: Path, monkeypatch: pytest.Monk
     assert tested == []
     assert drafts[0].failure is not None and "no such data" in drafts[0].failure
     assert drafts[1].unfit == "pruned-30, which takes less away, failed"
+
+
+def test_where_less_can_go_than_a_rung_asks_for_all_of_that_goes(tmp_path: Path) -> None:
+    """Of the four neurons behind a Softmax three can go, and with them 216 of 800 products."""
+    model = model_of(
+        "g (float[N, 8] x) => (float[N, 8] y) { h = Gemm(x, u)  p = Softmax <axis = 1> (h)"
+        " k = Gemm(p, v)  r = Relu(k)  y = Gemm(r, w) }",
+        u=normal(8, 64),
+        v=normal(64, 4, seed=1),
+        w=normal(4, 8, seed=2),
+    )
+    drafts, tested = _climbed(tmp_path, {"pruned-30": 0.0}, model=model)
+    assert tested == ["pruned-30"] and drafts[0].path is not None
+    told = [each.detail for report in drafts[0].passes for each in report.changes]
+    assert any("amount=0.3 of the macs is more than can go (0.27), which went" in x for x in told)
+    assert drafts[1].unfit == "pruned-30 took all that can go"
+
+
+def test_a_model_of_which_nothing_can_go_did_not_fail(tmp_path: Path) -> None:
+    model = model_of("g (float[N, 8] x) => (float[N, 4] y) { y = Gemm(x, u) }", u=normal(8, 4))
+    drafts, tested = _climbed(tmp_path, {}, model=model)
+    assert tested == [] and [draft.failure for draft in drafts] == [None, None]
+    assert [draft.unfit for draft in drafts] == [ladder.NOTHING_GOES] * 2
 
 
 class _Judge:
