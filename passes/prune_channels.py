@@ -110,12 +110,12 @@ class PruneChannels(Pass):
         """Masks, and tells what was reached.
 
         Raises:
-            PassError: a cost was to come down, and nothing can go.
+            PassError: a cost was to come down, and nothing can go; says why.
         """
         asked = f"amount={self.amount} of the {self.target.value} {TOO_MUCH}"
         if chosen.kept.all():
             if not chosen.enough:
-                raise PassError(f"{asked} (0.00): see the reasons by `inspect --groups`")
+                raise PassError(f"{asked} (0.00){_main_reason(groups)}")
             return
         mask(edit, groups.space, ~chosen.kept)
         if edit.modified and chosen.left is not None:
@@ -163,3 +163,12 @@ class PruneChannels(Pass):
             raise PassError(f"amount={self.amount} is no share between 0 and 1")
         if self.multiple < 1:
             raise PassError(f"multiple={self.multiple} is less than 1")
+
+
+def _main_reason(groups: Groups) -> str:
+    """Why most channels stay."""
+    widest = max(groups.skipped, key=lambda each: each.channels, default=None)
+    if widest is None:
+        return ": it has no channels that a weight makes"
+    told = f"{widest.channels} channels of {widest.node.name!r} stay, for {widest.reason}"
+    return f": {told} (`inspect --groups` lists all)"

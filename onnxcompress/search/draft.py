@@ -35,6 +35,7 @@ class Draft:
         unfit: why it was not tried, if it was not.
         failure: why it could not be built, if it could not.
         over_budget: how it failed a test on samples set aside, if it did; it is not measured then.
+        remark: what else is to be known of one that was built.
         model: the result.
         path: where the result was saved, to be measured as a user would load it.
         measured: how it did.
@@ -46,6 +47,7 @@ class Draft:
     failure: str | None = None
     unfit: str | None = None
     over_budget: str | None = None
+    remark: str | None = None
     model: Model | None = None
     path: Path | None = None
     measured: ModelReport | None = None
@@ -68,7 +70,7 @@ class Draft:
         return CandidateReport(
             name=self.name,
             status=status,
-            reason=reason,
+            reason="; ".join(filter(None, (reason, self.remark))),
             recipe=self.recipe.dump(),
             passes=self.passes,
             model=self.measured,

@@ -19,7 +19,7 @@ from onnxcompress.ir.model import Model
 from onnxcompress.judging.score import Score, Verdict
 from onnxcompress.measure.macs import cost_by_op
 from onnxcompress.measure.size import file_bytes
-from onnxcompress.pass_base import Pass
+from onnxcompress.pass_base import Pass, PassReport
 from onnxcompress.pass_manager import PassManager
 from onnxcompress.passes import PruneChannels, RefitWeights, StripPruned
 from onnxcompress.progress import Advance
@@ -180,6 +180,7 @@ class Ladder:
         try:
             reports = PassManager(passes).run(draft.model, self.context.telling(self._until(end)))
             draft.passes = (*self.cleaned.passes, *reports)
+            draft.remark = _shortfall(reports)
             path = save(draft.model, self.folder / f"{draft.name}.onnx")
             score = self.test(path, draft.name)
         except OnnxCompressError as fault:
@@ -216,8 +217,13 @@ def _why_last(draft: Draft) -> str:
         outcome = "failed" if draft.failure else "is over the budget"
         outcome = "took too long" if draft.unfit else outcome
         return f"{draft.name}, which takes less away, {outcome}"
-    details = (change.detail for report in draft.passes for change in report.changes)
-    return f"{draft.name} took all that can go" if any(TOO_MUCH in each for each in details) else ""
+    return f"{draft.name} took all that can go" if draft.remark else ""
+
+
+def _shortfall(reports: Sequence[PassReport]) -> str | None:
+    """That less can go than was asked for, and went, in the words of the pass that found it."""
+    details = (change.detail for report in reports for change in report.changes)
+    return next((each.partition("; ")[2] for each in details if TOO_MUCH in each), None)
 
 
 def _draft(amount: float, passes: Sequence[Pass], unfit: str | None = None) -> Draft:

@@ -328,6 +328,18 @@ def test_what_cannot_be_done_says_why(options: PruneChannels, fault: str) -> Non
 @pytest.mark.parametrize("target", [Measure.MACS, Measure.PARAMETERS, Measure.BYTES])
 def test_of_a_model_without_products_nothing_can_go(target: Measure) -> None:
     model = model_of("g (float[N, 8] x) => (float[N, 8] y) { y = Mul(x, s) }", s=normal(8))
-    told = f"amount=0.3 of the {target.value} is more than can go (0.00)"
+    told = f"amount=0.3 of the {target.value} is more than can go (0.00): it has no channels"
     with pytest.raises(PassError, match=re.escape(told)):
         PassManager([PruneChannels(amount=0.3, target=target)]).run(model)
+
+
+def test_where_nothing_can_go_the_main_reason_is_told() -> None:
+    model = model_of(
+        "g (float[N, 8] x) => (float[N, 8] y) { [first] h = MatMul(x, v)"
+        "  [soft] s = Softmax <axis = -1> (h)  [last] y = MatMul(s, w) }",
+        v=normal(8, 12),
+        w=normal(12, 8),
+    )
+    told = "(0.00): 12 channels of 'first' stay, for Softmax 'soft' takes statistics over it"
+    with pytest.raises(PassError, match=re.escape(told)):
+        PassManager([PruneChannels(target=Measure.MACS)]).run(model)

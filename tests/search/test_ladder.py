@@ -24,6 +24,7 @@ from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.runtime.session import Session
 from onnxcompress.search import ladder
 from onnxcompress.search.candidates import CLEAN_UP, Goal, traits_of
+from onnxcompress.search.choice import Choice
 from onnxcompress.search.draft import Draft
 from onnxcompress.search.judge import Judge
 from onnxcompress.search.ladder import AMOUNTS, SECONDS, Ladder
@@ -197,8 +198,16 @@ def test_where_less_can_go_than_a_rung_asks_for_all_of_that_goes(tmp_path: Path)
     )
     drafts, tested = _climbed(tmp_path, {"pruned-30": 0.0}, model=model)
     assert tested == ["pruned-30"] and drafts[0].path is not None
-    told = [each.detail for report in drafts[0].passes for each in report.changes]
-    assert any("amount=0.3 of the macs is more than can go (0.27), which went" in x for x in told)
+    told = "amount=0.3 of the macs is more than can go (0.27), which went"
+    assert drafts[0].remark == told
+    held = Choice(
+        name=drafts[0].name,
+        improved=True,
+        verdict=None,
+        statuses={drafts[0].name: (Status.HOLDS, "drop 0 <= 0.01 allowed")},
+        finals={},
+    )
+    assert drafts[0].report(held).reason == f"drop 0 <= 0.01 allowed; {told}"
     assert drafts[1].unfit == "pruned-30 took all that can go"
 
 
