@@ -150,11 +150,18 @@ class Cut:
                 if output.shape is not None and self.touches(output):
                     axes = self.space.axes_of(output)
                     known = zip(output.shape, axes, strict=True)
-                    output.shape = [
-                        int(self._kept[axis.slots].sum()) if isinstance(length, int) else length
-                        for length, axis in known
-                    ]
+                    output.shape = [self._declared(length, axis) for length, axis in known]
                     output.envelope = None  # what the file said of it held for the longer axes
+
+    def _declared(self, length: int | str | None, axis: Axis) -> int | str | None:
+        """What is said of the length of an axis; a symbol held for axes that may stay as they were.
+
+        onnxruntime gives tensors whose lengths have one name the same memory.
+        """
+        kept = self._kept[axis.slots]
+        if kept.all():
+            return length
+        return int(kept.sum()) if isinstance(length, int) else None
 
     def _shrunk(self, tensor: Constant) -> np.ndarray:
         values = tensor.values

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxcompress.channels.cut import Cut
 from onnxcompress.channels.groups import Groups, find_groups
+from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Model
 from onnxcompress.runtime.context import RuntimeContext
 from tests.helpers import ops
@@ -196,3 +198,17 @@ def test_a_length_that_goes_to_a_reshape_alone_needs_no_more_nodes() -> None:
     before = ops(model)
     assert PassManager([StripPruned()]).run(model)[0].modified
     assert ops(model) == before
+
+
+def test_a_declared_symbol_does_not_outlive_the_length_it_stood_for() -> None:
+    """onnxruntime takes axes of one name for equally long, and reuses memory by that."""
+    model = model_of(MERGED, **NUMBERS, w=normal(8, 8), u=normal(8, 2))
+    (a,) = [t for each in model.graph.nodes for t in each.outputs if t.name == "a"]
+    a.shape = [5, "4*N", 2]
+    found = _groups(model)
+    (group,) = found.groups
+    kept = np.ones(found.space.size, bool)
+    kept[group.units[0]] = False
+    edit = Editor(model)
+    Cut(found.space, kept).apply(model, edit)
+    assert a.shape == [5, None, 2]
