@@ -133,8 +133,18 @@ class Context(Protocol):
         """
         ...
 
-    def paired_activations(self, model: Model, other: Model) -> PairedActivations:
-        """Tensors of two models that take the same inputs, for the same samples."""
+    def paired_activations(
+        self, model: Model, other: Model, samples: int | None = None
+    ) -> PairedActivations:
+        """Tensors of two models that take the same inputs, for the same samples.
+
+        Args:
+            model: the one that is changed between runs.
+            other: the one that is not.
+            samples: how many training samples to take, if these are more than the calibration data
+                and what both models compute of them can be kept between runs; None for the
+                calibration data.
+        """
         ...
 
     def time_ratio(self, model: Model, other: Model) -> float:
@@ -196,6 +206,18 @@ class Pass(ABC):
     @abstractmethod
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """Rewrites `model` through `edit`; `edit.skip` records what is left alone and why."""
+
+    def sets_aside(self, samples: int) -> np.ndarray:
+        """Which of so many training samples judge what this pass trains.
+
+        Nothing that runs before it learns from them either. What was fitted to them looks better on
+        them than it is, so that training would seem to make it worse.
+
+        Returns:
+            int64 numbers of samples; none for a pass that does not train.
+        """
+        del samples
+        return np.empty(0, np.int64)
 
     def required_opset(self) -> int:
         """The lowest standard opset the rewrite can be written in with these options.

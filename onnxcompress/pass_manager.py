@@ -62,6 +62,7 @@ class PassManager:
         context = context or RuntimeContext()
         if context.original_model is None:
             context = context.with_original_model(clone(model))
+        context = context.setting_aside(self.passes)
         sort(model.graph)  # onnxruntime takes unsorted graphs; passes follow the node order
         check = RunCheck(model, context)
         reports: list[PassReport] = []

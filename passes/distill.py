@@ -79,7 +79,7 @@ class Distill(TrainingPass):
                 teacher=teacher,
                 objective=self.objective(model, teacher, context),
                 schedule=self.schedule(),
-                augmentation=self.augment,
+                augmentation=self.augmentation(),
                 mirror_teacher=self.mirror_teacher,
                 frozen=frozen,
                 masks=zeros_that_stay(model, context) if keeps_zeros else {},

@@ -77,7 +77,7 @@ class FineTune(TrainingPass):
                 teacher=teacher,
                 objective=self.objective(model, teacher, context),
                 schedule=self.schedule(),
-                augmentation=self.augment,
+                augmentation=self.augmentation(),
                 mirror_teacher=self.mirror_teacher,
                 frozen=frozen,
                 masks=masks,

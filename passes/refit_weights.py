@@ -53,6 +53,8 @@ class RefitWeights(Pass):
         residual: a node that writes into a sum is fitted so that the sum is right, not its own
             part: it makes up for the other part too.
         batchnorm: statistics of BatchNormalization move as those of its input did.
+        samples: of those to fit, at most, where they are more than calibrate and what the models
+            compute of them can be kept in memory.
         max_features: nodes that sum more products for an output are left alone; the memory needed
             grows with the square.
     """
@@ -64,6 +66,7 @@ class RefitWeights(Pass):
     positions: int = 128
     residual: bool = True
     batchnorm: bool = True
+    samples: int = 1000
     max_features: int = 4608
 
     def run(self, model: Model, edit: Editor, context: Context) -> None:
@@ -84,7 +87,7 @@ class RefitWeights(Pass):
         sizes = {node: LinearStep.size(target) for node, target in targets.items()}
         if not reads:
             return
-        paired = context.paired_activations(model, original)
+        paired = context.paired_activations(model, original, self.samples)
         for stage in stages(model, reads, sizes, _BYTES_AT_ONCE):
             steps: list[Step] = []
             for node in stage:

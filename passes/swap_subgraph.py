@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from onnxcompress.data.recipe_paths import RecipePath, inside_current_folder
 from onnxcompress.distillation.plan import Match, Objective, Schedule, Trained, Training
 from onnxcompress.errors import PassError, RecipeError
@@ -116,6 +118,22 @@ class SwapSubgraph(Pass):
         boundary.replace(edit, student)
         record(model, SWAPPED, [before])
 
+    def sets_aside(self, samples: int) -> np.ndarray:
+        """See `Pass.sets_aside`."""
+        if self.steps == 0:
+            return super().sets_aside(samples)
+        return self._schedule().held_out_of(samples)
+
+    def _schedule(self) -> Schedule:
+        return Schedule(
+            epochs=self.epochs,
+            steps=self.steps,
+            time_limit=self.time_limit,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+        )
+
     def _told(self) -> str:
         """What the student is, in words."""
         made = self.student in FACTORIES and self.student not in ("identity", "relu", "separable")
@@ -145,14 +163,7 @@ class SwapSubgraph(Pass):
                 student=student,
                 teacher=model,
                 objective=Objective(outputs=0.0, matches=matches),
-                schedule=Schedule(
-                    epochs=self.epochs,
-                    steps=self.steps,
-                    time_limit=self.time_limit,
-                    batch_size=self.batch_size,
-                    learning_rate=self.learning_rate,
-                    seed=self.seed,
-                ),
+                schedule=self._schedule(),
                 inputs={tensor.name: tensor.name for tensor in student.graph.inputs},
             )
         )

@@ -15,15 +15,26 @@ import numpy as np
 _SHIFT = 8
 """Images move by up to one part in so many of their height and width."""
 
+_CHANNELS = frozenset({1, 3})
+"""Of pictures, grey or coloured."""
+
+_ALIKE = 0.5
+"""Squared difference of what a teacher says of mirror images, of its variance over images, below
+which it takes them for much the same; 2 is what images have that are nothing to each other."""
+
 
 class Augmentation(Enum):
     """How samples are varied, by the names recipes use.
 
-    `images` mirrors every other image from left to right and moves each by up to an eighth; `mixup`
-    mixes each sample with another, at random shares; `both` does one after the other.
+    `shifts` moves each image by up to an eighth, `images` mirrors every other one from left to
+    right too; `mixup` mixes each sample with another, at random shares; `both` does what `images`
+    and `mixup` do. `auto` is `images` for pictures whose mirror images the teacher takes for much
+    the same, `shifts` for other pictures, text among them, and `none` for what is no picture.
     """
 
+    AUTO = "auto"
     NONE = "none"
+    SHIFTS = "shifts"
     IMAGES = "images"
     MIXUP = "mixup"
     BOTH = "both"
@@ -44,8 +55,31 @@ def why_unfit(augmentation: Augmentation, feeds: Mapping[str, np.ndarray]) -> st
     for name, values in feeds.items():
         if augmentation.mixes and values.dtype.kind != "f":
             return f"input {name!r} is {values.dtype}: mixing is for floats"
-    moved = augmentation in (Augmentation.IMAGES, Augmentation.BOTH)
-    return why_no_images(feeds) if moved else None
+    return why_no_images(feeds) if _STEPS[augmentation][:1] in ((_moved,), (_turned,)) else None
+
+
+def are_pictures(feeds: Mapping[str, np.ndarray]) -> bool:
+    """Whether all inputs of a batch are grey or coloured pictures [N, C, H, W], of floats."""
+    return why_no_images(feeds) is None and all(
+        images.shape[1] in _CHANNELS and min(images.shape[2:]) >= _SHIFT
+        for images in feeds.values()
+    )
+
+
+def fit(said: Mapping[str, np.ndarray], of_mirrored: Mapping[str, np.ndarray]) -> Augmentation:
+    """How to vary pictures.
+
+    Args:
+        said: what the teacher says of some of them, float arrays [N, ...] by tensor.
+        of_mirrored: likewise of their mirror images.
+    """
+    alike = bool(said)
+    for name, values in said.items():
+        if values.dtype.kind != "f" or values.ndim != 2 or len(values) < 2:
+            return Augmentation.SHIFTS
+        apart = np.square(values.astype(np.float64) - of_mirrored[name]).mean()
+        alike &= bool(apart < _ALIKE * values.var(axis=0, dtype=np.float64).mean())
+    return Augmentation.IMAGES if alike else Augmentation.SHIFTS
 
 
 def why_no_images(feeds: Mapping[str, np.ndarray]) -> str | None:
@@ -78,10 +112,16 @@ def augment(
     return varied
 
 
+def _turned(
+    feeds: Mapping[str, np.ndarray], count: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    turned = (rng.random(count) < 0.5).reshape(-1, 1, 1, 1)
+    return {name: np.where(turned, each[..., ::-1], each) for name, each in feeds.items()}
+
+
 def _moved(
     feeds: Mapping[str, np.ndarray], count: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    turned = rng.random(count) < 0.5
     shifts = rng.uniform(-1, 1, (count, 2))
     varied: dict[str, np.ndarray] = {}
     for name, images in feeds.items():
@@ -92,8 +132,7 @@ def _moved(
         result = np.empty_like(images)
         starts = np.rint((shifts + 1) * margins).astype(int)
         for sample, (top, left) in enumerate(starts):
-            image = padded[sample, :, top : top + height, left : left + width]
-            result[sample] = image[:, :, ::-1] if turned[sample] else image
+            result[sample] = padded[sample, :, top : top + height, left : left + width]
         varied[name] = result
     return varied
 
@@ -117,7 +156,8 @@ _Step = Callable[
 
 _STEPS: Mapping[Augmentation, tuple[_Step, ...]] = {
     Augmentation.NONE: (),
-    Augmentation.IMAGES: (_moved,),
+    Augmentation.SHIFTS: (_moved,),
+    Augmentation.IMAGES: (_turned, _moved),
     Augmentation.MIXUP: (_mixed,),
-    Augmentation.BOTH: (_moved, _mixed),
+    Augmentation.BOTH: (_turned, _moved, _mixed),
 }

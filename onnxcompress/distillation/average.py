@@ -11,26 +11,28 @@ import torch
 class Average:
     """The mean of what weights were, the last steps counting most.
 
-    Early on the past counts less than `decay` says, so that where training started is soon
-    forgotten. Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by
-    Averaging", 1992; Tarvainen and Valpola, "Mean teachers are better role models", 2017.
+    The mean never looks back further than over some tenth of the steps so far, so that where
+    training started is soon forgotten. Source: Polyak and Juditsky, "Acceleration of Stochastic
+    Approximation by Averaging", 1992; Tarvainen and Valpola, "Mean teachers are better role
+    models", 2017.
 
     Args:
         masters: the weights that an optimizer moves.
-        decay: share of the past in the mean, of each step; 0 follows the weights exactly.
+        decay: share of the past in the mean, of each step, at most; 0 follows the weights exactly.
+            None leaves it at the tenth.
 
     Attributes:
         values: the mean of each, of its shape.
     """
 
-    def __init__(self, masters: Sequence[torch.Tensor], decay: float):
+    def __init__(self, masters: Sequence[torch.Tensor], decay: float | None):
         self._masters = masters
-        self._decay = decay
+        self._most = 1.0 if decay is None else decay
         self.values = [each.detach().clone() for each in masters]
 
     def add(self, step: int) -> None:
         """Counts the weights as they are after a step, the first being 1."""
-        decay = min(self._decay, step / (step + 9))
+        decay = min(self._most, step / (step + 9))
         with torch.no_grad():
             for mean, master in zip(self.values, self._masters, strict=True):
                 mean.lerp_(master, 1 - decay)

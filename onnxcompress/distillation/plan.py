@@ -93,10 +93,11 @@ class Schedule:
             falls to zero along a cosine.
         held_out: share of the samples that training does not see; they choose the best moment.
         patience: evaluations on these without a better one before training stops; there are
-            `evaluations` in all.
+            `evaluations` in all. None goes on to the end.
         evaluations: how often the held-out samples are looked at.
         average: share of the past in a moving average of the weights, of each step; the average is
-            then what is judged and kept. 0 keeps the weights of the best moment themselves.
+            then what is judged and kept. None looks back over the last tenth of the steps so far;
+            0 keeps the weights of the best moment themselves.
         seed: of order, split and noise.
         checkpoint: an .npz that keeps how far training got; it goes on from there if the file is
             there already. None keeps nothing.
@@ -108,11 +109,18 @@ class Schedule:
     batch_size: int = 32
     learning_rate: float = 1e-3
     held_out: float = 0.1
-    patience: int = 10
+    patience: int | None = 10
     evaluations: int = 20
-    average: float = 0.0
+    average: float | None = 0.0
     seed: int = 0
     checkpoint: Path | None = None
+
+    def held_out_of(self, count: int) -> np.ndarray:
+        """Which of `count` samples training does not see: int64, rising, never none nor all."""
+        held = min(max(round(self.held_out * count), 1), count - 1)
+        order = np.random.default_rng([self.seed, 0]).permutation(count)
+        found: np.ndarray = np.sort(order[:held])
+        return found
 
 
 @dataclass(frozen=True)

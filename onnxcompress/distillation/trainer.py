@@ -78,11 +78,8 @@ class Trainer:
         outputs = [output.name for output in training.student.graph.outputs]
         self._first = outputs[0]
         self._wanted = list(dict.fromkeys([*(term.student for term in self._terms), self._first]))
-        rng = np.random.default_rng([training.schedule.seed, 0])
-        order = rng.permutation(len(lessons))
-        count = round(training.schedule.held_out * len(lessons))
-        count = min(max(count, 1), len(lessons) - 1)
-        self._held, self._seen = np.sort(order[:count]), np.sort(order[count:])
+        self._held = training.schedule.held_out_of(len(lessons))
+        self._seen = np.setdiff1d(np.arange(len(lessons)), self._held, assume_unique=True)
         size = lessons.batch_size(training.schedule.batch_size)
         self._steps_of_epoch = math.ceil(len(self._seen) / size)
         self._variances: dict[str, torch.Tensor] = {}
@@ -97,7 +94,7 @@ class Trainer:
         masters = [each.master for each in self._parameters]
         optimizer = torch.optim.Adam(masters, lr=schedule.learning_rate)
         self._add_noise()
-        if schedule.average:
+        if schedule.average != 0:
             self._average = Average(masters, schedule.average)
         averages = [] if self._average is None else self._average.values
         begin = time.monotonic()
@@ -164,7 +161,8 @@ class Trainer:
             return f"time_limit={schedule.time_limit:g} seconds were over"
         # What it started from does not count: large steps first make a model worse.
         trained = [each.loss for each in self._history if each.step > 0]
-        if trained and len(trained) - 1 - int(np.argmin(trained)) >= schedule.patience:
+        gone = len(trained) - 1 - int(np.argmin(trained)) if trained else 0
+        if schedule.patience is not None and gone >= schedule.patience:
             return f"no better moment in {schedule.patience} evaluations"
         return None
 

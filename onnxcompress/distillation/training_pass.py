@@ -52,15 +52,18 @@ class TrainingPass(Pass):
         features: weight of the distance between tensors inside the two models.
         tensors: names (shell-style patterns) of these tensors, alike in both models; by default up
             to eight sums of a residual stream.
-        augment: how samples are varied that are trained on; the teacher sees them so too.
+        augment: how samples are varied that are trained on; the teacher sees them so too. `auto`
+            does what suits pictures, see `Augmentation`; where labels count, nothing.
         mirror_teacher: the teacher's outputs, one row for each image, are the mean of what it says
             of the image and of its mirror image: it errs less so.
         teacher: an .onnx file below the current folder; by default the model as it was before the
             first pass of this run.
         held_out: share of the samples that choose the best moment and are not trained on.
-        patience: evaluations on these without a better one before it stops.
+        patience: evaluations on these, of 20 in all, without a better one before it stops. By
+            default it does not: the learning rate falls to the end, and most is gained there.
         average: share of the past, of each step, in a moving average of the weights that is judged
-            and kept in their place: 0.998, say, for training over some thousand steps; 0 for none.
+            and kept in their place; by default it looks back over the last tenth of the steps so
+            far. 0 for none.
         seed: of all that is random.
         checkpoint: an .npz below the current folder to keep how far it got in, and to go on from.
     """
@@ -78,12 +81,12 @@ class TrainingPass(Pass):
     labels: float = 0.0
     features: float = 0.0
     tensors: tuple[str, ...] = ()
-    augment: Augmentation = Augmentation.NONE
+    augment: Augmentation = Augmentation.AUTO
     mirror_teacher: bool = False
     teacher: RecipePath | None = None
     held_out: float = 0.1
-    patience: int = 10
-    average: float = 0.0
+    patience: int | None = None
+    average: float | None = None
     seed: int = 0
     checkpoint: RecipePath | None = None
 
@@ -102,8 +105,8 @@ class TrainingPass(Pass):
             "batch_size": self.batch_size >= 1,
             "temperature": self.temperature > 0,
             "held_out": 0 < self.held_out < 1,
-            "patience": self.patience >= 1,
-            "average": 0 <= self.average < 1,
+            "patience": self.patience is None or self.patience >= 1,
+            "average": self.average is None or 0 <= self.average < 1,
         }
         for name, holds in rules.items():
             if not holds:
@@ -135,6 +138,15 @@ class TrainingPass(Pass):
             seed=self.seed,
             checkpoint=checkpoint,
         )
+
+    def augmentation(self) -> Augmentation:
+        """How samples are varied; a label may not fit a picture that was mirrored or moved."""
+        guessed = self.augment is Augmentation.AUTO and self.labels > 0
+        return Augmentation.NONE if guessed else self.augment
+
+    def sets_aside(self, samples: int) -> np.ndarray:
+        """See `Pass.sets_aside`."""
+        return self.schedule().held_out_of(samples)
 
     def teacher_model(self, context: Context) -> Model | None:
         """Whom is learnt from; None where labels alone count.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from onnxcompress.distillation.plan import GradientsOf, Trained, Training
 from onnxcompress.errors import DataError, PassError, SessionError
 from onnxcompress.ir.model import Constant, Model, Node
 from onnxcompress.measure.latency import compare_latency
-from onnxcompress.pass_base import TensorType
+from onnxcompress.pass_base import Pass, TensorType
 from onnxcompress.quantization.observers import Observer, Range
 from onnxcompress.runtime import check
 from onnxcompress.runtime.calibration import (
@@ -28,6 +28,7 @@ from onnxcompress.runtime.calibration import (
     watch,
 )
 from onnxcompress.runtime.evaluate import evaluate
+from onnxcompress.runtime.fitting import calibrated_without, fitted_to
 from onnxcompress.runtime.lessons import TaughtSamples
 from onnxcompress.runtime.loading import session_of
 from onnxcompress.runtime.made_up import make_up
@@ -83,6 +84,7 @@ class RuntimeContext:
         self.unpruned_model = unpruned_model
         self.original_model: Model | None = None
         self._training = training
+        self._aside = np.empty(0, np.int64)
         self._training_progress = training_progress
         self._shapes = shapes or {}
         self._calibration = calibration
@@ -106,6 +108,26 @@ class RuntimeContext:
         """This context, caches shared, for passes on what `model` was pruned to."""
         other = copy(self)
         other.unpruned_model = model
+        return other
+
+    def setting_aside(self, passes: Iterable[Pass]) -> RuntimeContext:
+        """This context for passes some of which train.
+
+        What one of them is judged by (`Pass.sets_aside`), none of them learns from.
+        """
+        training = self._training or self.data
+        if training is None or len(training) < 2:
+            return self
+        chosen = [self._aside, *(each.sets_aside(len(training)) for each in passes)]
+        aside = np.unique(np.concatenate(chosen))
+        if len(aside) in (len(self._aside), len(training)):
+            return self
+        other = copy(self)
+        other._training, other._aside = training, aside
+        if self.data is not None:
+            other.data = calibrated_without(self.data, training, aside)
+            if other.data is not self.data:
+                other._tables = {}
         return other
 
     def telling(self, progress: Progress) -> RuntimeContext:
@@ -225,10 +247,12 @@ class RuntimeContext:
         lessons = TaughtSamples(data, None, (), {})
         return gradients(model, constants, lessons, of, batch_size=_GRADIENT_SAMPLES, seed=seed)
 
-    def paired_activations(self, model: Model, other: Model) -> PairedRuns:
+    def paired_activations(
+        self, model: Model, other: Model, samples: int | None = None
+    ) -> PairedRuns:
         """See `pass_base.Context.paired_activations`."""
-        data = self._calibration_data()
         types = {**self.types(other), **self.types(model)}
+        data = fitted_to(self._calibration_data(), self._training, self._aside, samples, types)
         return PairedRuns(model, other, data, types, self._progress)
 
     def time_ratio(self, model: Model, other: Model) -> float:

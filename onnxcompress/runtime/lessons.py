@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from onnxcompress.data.batching import padded
 from onnxcompress.data.dataset import Batch, Dataset
-from onnxcompress.distillation.augmentation import Augmentation, augment, why_unfit
+from onnxcompress.distillation.augmentation import (
+    Augmentation,
+    are_pictures,
+    augment,
+    fit,
+    mirrored,
+    why_unfit,
+)
 from onnxcompress.distillation.lessons import Lesson
 from onnxcompress.errors import DataError
 from onnxcompress.ir.model import Model
 from onnxcompress.runtime.teacher import Teacher
+
+_LOOKED_AT = 64
+"""Samples that tell how to vary all."""
 
 _KEPT_BYTES = 256 << 20
 """What the teacher said may take; more is asked for again in every epoch."""
@@ -84,7 +95,7 @@ class TaughtSamples:
             samples = order[done : done + batch.count]
             done += batch.count
             feeds: Mapping[str, np.ndarray] = batch.feeds
-            if vary is None or self._augmentation is Augmentation.NONE:
+            if vary is None or self.augmentation is Augmentation.NONE:
                 told = self._told(batch, samples)
             else:
                 feeds = self._varied(feeds, [*vary, int(samples[0])])
@@ -102,10 +113,21 @@ class TaughtSamples:
     def _varied(
         self, feeds: Mapping[str, np.ndarray], seed: Sequence[int]
     ) -> Mapping[str, np.ndarray]:
-        unfit = why_unfit(self._augmentation, feeds)
+        unfit = why_unfit(self.augmentation, feeds)
         if unfit is not None:
-            raise DataError(f"augment={self._augmentation.value}: {unfit}")
-        return augment(self._augmentation, feeds, np.random.default_rng(seed))
+            raise DataError(f"augment={self.augmentation.value}: {unfit}")
+        return augment(self.augmentation, feeds, np.random.default_rng(seed))
+
+    @cached_property
+    def augmentation(self) -> Augmentation:
+        """How samples are varied; where it is asked for no way, as it suits the first of them."""
+        if self._augmentation is not Augmentation.AUTO:
+            return self._augmentation
+        feeds = next(self._data.batches(_LOOKED_AT)).feeds
+        if self._teacher is None or not are_pictures(feeds):
+            return Augmentation.NONE
+        said, other = self._asked(feeds), self._asked(mirrored(feeds))
+        return fit(*({name: each[name] for name in self._targets} for each in (said, other)))
 
     def _asked(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The teacher's tensors for a batch, computed."""

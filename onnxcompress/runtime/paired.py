@@ -18,10 +18,10 @@ from onnxcompress.runtime.calibration import BATCH_BYTES, Progress
 from onnxcompress.runtime.loading import session_of
 from onnxcompress.runtime.session import SessionSettings
 
-_KEPT_BYTES = 512 << 20
+KEPT_BYTES = 512 << 20
 """Bytes of activations, over all samples, that are kept of each model for the next run."""
 
-_LIVE = 4
+LIVE = 4
 """Tensors of the largest size that a batch may hold at a time."""
 
 Batch = dict[str, np.ndarray]
@@ -51,7 +51,7 @@ class _Replayed:
         names = [tensor.name for tensor in early & read if tensor.name in self.types]
         size = samples * sum(4 * math.prod(self.types[name].shape) for name in names)
         known = len(names) == len(early & read)
-        return sorted(names) if known and size <= _KEPT_BYTES else []
+        return sorted(names) if known and size <= KEPT_BYTES else []
 
     def run(
         self, feeds: Iterator[Batch], tensors: Sequence[str], keep: Sequence[str]
@@ -101,7 +101,7 @@ class PairedRuns:
         self._data = data
         self._progress = progress
         largest = max((4 * math.prod(each.shape) for each in types.values()), default=BATCH_BYTES)
-        self._size = max(1, BATCH_BYTES // max(_LIVE * largest, 1))
+        self._size = max(1, BATCH_BYTES // max(LIVE * largest, 1))
 
     def batches(
         self, tensors: Sequence[str], other_tensors: Sequence[str], settled: Node

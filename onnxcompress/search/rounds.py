@@ -86,7 +86,7 @@ class Rounds:
         self._shares = checkpoints.question.shares
         self._budget = checkpoints.question.budget
         self._checkpoints = checkpoints
-        self._context = context
+        self._context = context.setting_aside(plan.recipe.passes)
         self._folder = folder
         self._progress = progress
 

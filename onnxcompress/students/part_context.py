@@ -72,9 +72,11 @@ class PartContext:
         for found in self._context.gradients(self._model, list(copies), of, seed):
             yield {copies[constant]: values for constant, values in found.items()}
 
-    def paired_activations(self, model: Model, other: Model) -> PairedActivations:
+    def paired_activations(
+        self, model: Model, other: Model, samples: int | None = None
+    ) -> PairedActivations:
         """See `Context.paired_activations`."""
-        return self._context.paired_activations(model, other)
+        return self._context.paired_activations(model, other, samples)
 
     def time_ratio(self, model: Model, other: Model) -> float:
         """See `Context.time_ratio`."""

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from onnxcompress.distillation.augmentation import Augmentation, augment, mirrored, why_unfit
+from onnxcompress.distillation.augmentation import (
+    Augmentation,
+    are_pictures,
+    augment,
+    fit,
+    mirrored,
+    why_unfit,
+)
 from tests.passes.support import normal
 
 SIZE, MARGIN = 16, 2
@@ -32,9 +39,12 @@ def windows(image: np.ndarray) -> list[tuple[bool, int, int, np.ndarray]]:
     ]
 
 
-def test_images_are_mirrored_and_moved_by_an_eighth_at_most() -> None:
+@pytest.mark.parametrize(
+    ("kind", "sides"), [(Augmentation.IMAGES, {False, True}), (Augmentation.SHIFTS, {False})]
+)
+def test_images_are_mirrored_and_moved_by_an_eighth_at_most(kind, sides) -> None:
     images = normal(60, 3, SIZE, SIZE)
-    (found,) = varied(Augmentation.IMAGES, images)
+    (found,) = varied(kind, images)
     assert found.dtype == images.dtype
     seen = set()
     for image, result in zip(images, found, strict=True):
@@ -45,7 +55,7 @@ def test_images_are_mirrored_and_moved_by_an_eighth_at_most() -> None:
         ]
         assert len(fits) == 1
         seen.add(fits[0])
-    assert {side for side, _, _ in seen} == {False, True}
+    assert {side for side, _, _ in seen} == sides
     assert {top for _, top, _ in seen} == {left for _, _, left in seen} == set(range(5))
 
 
@@ -72,11 +82,30 @@ def test_mixed_samples_lie_between_two_samples() -> None:
 
 def test_the_same_seed_varies_alike_and_none_not_at_all() -> None:
     images = normal(4, 3, SIZE, SIZE)
-    for kind in Augmentation:
+    for kind in set(Augmentation) - {Augmentation.AUTO}:
         (first,), (again,), (other,) = (varied(kind, images, seed=seed) for seed in (1, 1, 2))
         assert np.array_equal(first, again)
         assert np.array_equal(first, other) == (kind is Augmentation.NONE)
         assert np.array_equal(first, images) == (kind is Augmentation.NONE)
+
+
+def test_pictures_are_mirrored_where_the_teacher_takes_that_for_the_same() -> None:
+    said, noise = normal(30, 4), normal(30, 4, seed=1)
+    assert fit({"y": said}, {"y": said + 0.5 * noise}) is Augmentation.IMAGES
+    assert fit({"y": said}, {"y": said + noise}) is Augmentation.SHIFTS
+    assert fit({"y": said}, {"y": said[::-1]}) is Augmentation.SHIFTS
+    maps = normal(30, 2, 4, 4)  # which say where: those of mirror images are mirrored too
+    assert fit({"y": said, "z": maps}, {"y": said, "z": maps}) is Augmentation.SHIFTS
+
+
+@pytest.mark.parametrize(
+    ("shape", "pictures"),
+    [((2, 3, 8, 8), True), ((2, 1, 9, 8), True), ((2, 4, 8, 8), False), ((2, 1, 7, 8), False)],
+)
+def test_pictures_are_grey_or_coloured_and_not_tiny(shape, pictures) -> None:
+    assert are_pictures({"x": np.zeros(shape, np.float32)}) == pictures
+    assert not are_pictures({"x": np.zeros(shape, np.uint8)})
+    assert not are_pictures({"x": np.zeros(shape, np.float32), "n": np.zeros(2, np.float32)})
 
 
 def test_mirroring_turns_width_alone() -> None:

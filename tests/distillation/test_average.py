@@ -8,8 +8,8 @@ from onnxcompress.distillation.average import Average
 from tests.passes.support import normal
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.3, 0.97])
-def test_average_is_what_the_formula_says(decay: float) -> None:
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.97, None])
+def test_average_is_what_the_formula_says(decay: float | None) -> None:
     moments = normal(30, 4, seed=1)
     master = torch.from_numpy(moments[0].copy())
     average = Average([master], decay)
@@ -17,7 +17,7 @@ def test_average_is_what_the_formula_says(decay: float) -> None:
     for step, moment in enumerate(moments[1:], start=1):
         master.copy_(torch.from_numpy(moment))
         average.add(step)
-        past = min(decay, step / (step + 9))
+        past = min(1 if decay is None else decay, step / (step + 9))
         wanted = past * wanted + (1 - past) * moment
     np.testing.assert_allclose(average.values[0].numpy(), wanted, rtol=1e-5, atol=1e-6)
 

@@ -40,7 +40,7 @@ def _joined(pairs: Pairs) -> list[dict[str, np.ndarray]]:
 def test_later_runs_see_what_changed_and_start_from_what_did_not(
     limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paired, "_KEPT_BYTES", limit)
+    monkeypatch.setattr(paired, "KEPT_BYTES", limit)
     monkeypatch.setattr(paired, "BATCH_BYTES", 4 * 4 * 2 * 6)  # six samples at a time
     parts: list[list[str]] = []
 
