@@ -207,16 +207,20 @@ class Pass(ABC):
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """Rewrites `model` through `edit`; `edit.skip` records what is left alone and why."""
 
-    def sets_aside(self, samples: int) -> np.ndarray:
+    def sets_aside(self, samples: int, *, others: bool) -> np.ndarray:
         """Which of so many training samples judge what this pass trains.
 
         Nothing that runs before it learns from them either. What was fitted to them looks better on
         them than it is, so that training would seem to make it worse.
 
+        Args:
+            samples: how many there are to train on.
+            others: whether there are other samples too, to choose by.
+
         Returns:
             int64 numbers of samples; none for a pass that does not train.
         """
-        del samples
+        del samples, others
         return np.empty(0, np.int64)
 
     def required_opset(self) -> int:

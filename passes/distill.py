@@ -60,6 +60,10 @@ class Distill(TrainingPass):
     pull: float = 0.0
     noise: float = 0.0
 
+    def starts_afar(self) -> bool:
+        """See `TrainingPass.starts_afar`; nobody knows what is in a file."""
+        return self.start is Start.RANDOM or self.student is not None
+
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
         teacher = self.teacher_model(context)

@@ -118,10 +118,10 @@ class SwapSubgraph(Pass):
         boundary.replace(edit, student)
         record(model, SWAPPED, [before])
 
-    def sets_aside(self, samples: int) -> np.ndarray:
+    def sets_aside(self, samples: int, *, others: bool) -> np.ndarray:
         """See `Pass.sets_aside`."""
         if self.steps == 0:
-            return super().sets_aside(samples)
+            return super().sets_aside(samples, others=others)
         return self._schedule().held_out_of(samples)
 
     def _schedule(self) -> Schedule:

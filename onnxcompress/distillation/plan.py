@@ -12,6 +12,9 @@ import numpy as np
 from onnxcompress.distillation.augmentation import Augmentation
 from onnxcompress.ir.model import Constant, Model
 
+_HELD_OUT = 0.1
+"""Share of the samples that judge a training, where it is not said."""
+
 
 class OutputLoss(Enum):
     """How an output of the student is compared with the teacher's, by the names recipes use.
@@ -92,6 +95,7 @@ class Schedule:
         learning_rate: of Adam at its highest: it rises over the first twentieth of the steps and
             falls to zero along a cosine.
         held_out: share of the samples that training does not see; they choose the best moment.
+            None takes other samples for that where there are any, else a tenth of these.
         patience: evaluations on these without a better one before training stops; there are
             `evaluations` in all. None goes on to the end.
         evaluations: how often the held-out samples are looked at.
@@ -108,7 +112,7 @@ class Schedule:
     time_limit: float | None = None
     batch_size: int = 32
     learning_rate: float = 1e-3
-    held_out: float = 0.1
+    held_out: float | None = 0.1
     patience: int | None = 10
     evaluations: int = 20
     average: float | None = 0.0
@@ -117,7 +121,8 @@ class Schedule:
 
     def held_out_of(self, count: int) -> np.ndarray:
         """Which of `count` samples training does not see: int64, rising, never none nor all."""
-        held = min(max(round(self.held_out * count), 1), count - 1)
+        share = _HELD_OUT if self.held_out is None else self.held_out
+        held = min(max(round(share * count), 1), count - 1)
         order = np.random.default_rng([self.seed, 0]).permutation(count)
         found: np.ndarray = np.sort(order[:held])
         return found

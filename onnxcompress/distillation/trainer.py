@@ -48,13 +48,21 @@ class Trainer:
         training: what is asked.
         lessons: the samples and the teacher's tensors, see `targets_of`.
         progress: told after each step.
+        judging: likewise, for samples that choose the best moment; where there are none, and where
+            the schedule says how many, some of `lessons` do and are not trained on.
 
     Raises:
         ModelError: there is nothing to train, or a node has no counterpart in PyTorch.
         DataError: fewer than two samples; or labels are asked for and there are none.
     """
 
-    def __init__(self, training: Training, lessons: Lessons, progress: Progress):
+    def __init__(
+        self,
+        training: Training,
+        lessons: Lessons,
+        progress: Progress,
+        judging: Lessons | None = None,
+    ):
         self._training = training
         self._lessons = lessons
         self._progress = progress
@@ -78,8 +86,12 @@ class Trainer:
         outputs = [output.name for output in training.student.graph.outputs]
         self._first = outputs[0]
         self._wanted = list(dict.fromkeys([*(term.student for term in self._terms), self._first]))
-        self._held = training.schedule.held_out_of(len(lessons))
-        self._seen = np.setdiff1d(np.arange(len(lessons)), self._held, assume_unique=True)
+        self._seen = np.arange(len(lessons))
+        if judging is not None and training.schedule.held_out is None:
+            self._judging, self._held = judging, np.arange(len(judging))
+        else:
+            self._judging, self._held = lessons, training.schedule.held_out_of(len(lessons))
+            self._seen = np.setdiff1d(self._seen, self._held, assume_unique=True)
         size = lessons.batch_size(training.schedule.batch_size)
         self._steps_of_epoch = math.ceil(len(self._seen) / size)
         self._variances: dict[str, torch.Tensor] = {}
@@ -175,7 +187,10 @@ class Trainer:
         checkpoint = self._training.schedule.checkpoint
         if checkpoint is None:
             return None
-        return SavedState(checkpoint, question(self._training, self._lessons.fingerprint()))
+        lessons = self._lessons.fingerprint()
+        if self._judging is not self._lessons:
+            lessons += self._judging.fingerprint()
+        return SavedState(checkpoint, question(self._training, lessons))
 
     def _add_noise(self) -> None:
         generator = torch.Generator().manual_seed(self._training.schedule.seed)
@@ -251,7 +266,7 @@ class Trainer:
         sums = {name: np.zeros(3) for name in names}
         if not names:
             return
-        for lesson in self._lessons.batches(self._held, self._training.schedule.batch_size):
+        for lesson in self._judging.batches(self._held, self._training.schedule.batch_size):
             for name in names:
                 values = real_rows(to_torch(lesson.targets[name]), lesson).double().numpy()
                 sums[name] += values.size, values.sum(), np.square(values).sum()
@@ -269,7 +284,7 @@ class Trainer:
         """Looks at the held-out samples; keeps the weights if they never were better."""
         total = 0.0
         with torch.no_grad(), self._judged():
-            for lesson in self._lessons.batches(self._held, self._training.schedule.batch_size):
+            for lesson in self._judging.batches(self._held, self._training.schedule.batch_size):
                 total += float(self._loss(lesson)) * lesson.count
             # Without it the best moment would be the one before the penalty began to tell.
             extra = float(penalty(self._training.penalty, self._parameters))
@@ -292,7 +307,9 @@ class Trainer:
         )
 
 
-def train(training: Training, lessons: Lessons, progress: Progress) -> Trained:
+def train(
+    training: Training, lessons: Lessons, progress: Progress, judging: Lessons | None = None
+) -> Trained:
     """Trains; where that makes nothing better, anew and more gently.
 
     What refitting or quantization left is close to the best already, and steps that a fresh student
@@ -303,13 +320,13 @@ def train(training: Training, lessons: Lessons, progress: Progress) -> Trained:
         ModelError, DataError: see `Trainer`.
     """
     schedule = training.schedule
-    found = Trainer(training, lessons, progress).run()
+    found = Trainer(training, lessons, progress, judging).run()
     for _ in range(_GENTLER_TRIES):
         is_better = found.best.step > 0 or found.stopped.startswith(_INTERRUPTED)
         if is_better or schedule.checkpoint is not None or schedule.time_limit is not None:
             break
         schedule = replace(schedule, learning_rate=schedule.learning_rate / 10)
-        again = Trainer(replace(training, schedule=schedule), lessons, progress).run()
+        again = Trainer(replace(training, schedule=schedule), lessons, progress, judging).run()
         told = f"{again.stopped}, at a learning_rate of {schedule.learning_rate:.2g}"
         found = replace(again, stopped=told)
     return found

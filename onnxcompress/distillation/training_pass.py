@@ -30,6 +30,15 @@ from onnxcompress.pass_base import EXCLUDED, Context, Pass
 NO_GAIN = "training made nothing better"
 """How the reason for a skip begins where the weights stay as they were."""
 
+_RATE = 3e-4
+"""Learning rate for weights that have far to go."""
+
+_GENTLE_RATE = 1e-4
+"""Learning rate for weights that pruning and refitting, or quantization, left near the teacher's.
+
+Steps as large as `_RATE` first lead away from it, and few epochs do not bring that back.
+"""
+
 _MOST_FEATURES = 8
 """Tensors that are matched where the user names none."""
 
@@ -43,7 +52,8 @@ class TrainingPass(Pass):
         epochs: rounds over the training samples.
         steps: most steps of training in all.
         time_limit: most seconds.
-        learning_rate: of Adam, at its highest.
+        learning_rate: of Adam, at its highest; by default 1e-4 for what is near the teacher
+            already, else 3e-4.
         batch_size: samples in a step.
         outputs: weight of the distance between the student's outputs and the teacher's.
         loss: how that distance is measured; see `OutputLoss`.
@@ -58,7 +68,8 @@ class TrainingPass(Pass):
             of the image and of its mirror image: it errs less so.
         teacher: an .onnx file below the current folder; by default the model as it was before the
             first pass of this run.
-        held_out: share of the samples that choose the best moment and are not trained on.
+        held_out: share of the samples that choose the best moment and are not trained on; by
+            default the part of the data to choose by does that, and where there is none, a tenth.
         patience: evaluations on these, of 20 in all, without a better one before it stops. By
             default it does not: the learning rate falls to the end, and most is gained there.
         average: share of the past, of each step, in a moving average of the weights that is judged
@@ -73,7 +84,7 @@ class TrainingPass(Pass):
     epochs: int = 10
     steps: int | None = None
     time_limit: float | None = None
-    learning_rate: float = 3e-4
+    learning_rate: float | None = None
     batch_size: int = 32
     outputs: float = 1.0
     loss: OutputLoss = OutputLoss.AUTO
@@ -84,7 +95,7 @@ class TrainingPass(Pass):
     augment: Augmentation = Augmentation.AUTO
     mirror_teacher: bool = False
     teacher: RecipePath | None = None
-    held_out: float = 0.1
+    held_out: float | None = None
     patience: int | None = None
     average: float | None = None
     seed: int = 0
@@ -101,10 +112,10 @@ class TrainingPass(Pass):
             **{name: getattr(self, name) >= 0 for name in self.at_least_zero},
             "steps": self.steps is None or self.steps >= 0,
             "time_limit": self.time_limit is None or self.time_limit > 0,
-            "learning_rate": self.learning_rate > 0,
+            "learning_rate": self.learning_rate is None or self.learning_rate > 0,
             "batch_size": self.batch_size >= 1,
             "temperature": self.temperature > 0,
-            "held_out": 0 < self.held_out < 1,
+            "held_out": self.held_out is None or 0 < self.held_out < 1,
             "patience": self.patience is None or self.patience >= 1,
             "average": self.average is None or 0 <= self.average < 1,
         }
@@ -116,6 +127,10 @@ class TrainingPass(Pass):
         if not self.outputs and not self.labels and not self.features:
             return "nothing to learn from: outputs, labels and features are all 0"
         return None
+
+    def starts_afar(self) -> bool:
+        """Whether the weights have far to go."""
+        return False
 
     def schedule(self) -> Schedule:
         """How long training takes.
@@ -131,7 +146,7 @@ class TrainingPass(Pass):
             steps=self.steps,
             time_limit=self.time_limit,
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            learning_rate=self.learning_rate or (_RATE if self.starts_afar() else _GENTLE_RATE),
             held_out=self.held_out,
             patience=self.patience,
             average=self.average,
@@ -144,9 +159,12 @@ class TrainingPass(Pass):
         guessed = self.augment is Augmentation.AUTO and self.labels > 0
         return Augmentation.NONE if guessed else self.augment
 
-    def sets_aside(self, samples: int) -> np.ndarray:
+    def sets_aside(self, samples: int, *, others: bool) -> np.ndarray:
         """See `Pass.sets_aside`."""
-        return self.schedule().held_out_of(samples)
+        schedule = self.schedule()
+        if schedule.held_out is None and others:
+            return super().sets_aside(samples, others=others)
+        return schedule.held_out_of(samples)
 
     def teacher_model(self, context: Context) -> Model | None:
         """Whom is learnt from; None where labels alone count.

@@ -45,6 +45,9 @@ NO_TORCH = "training and gradients need PyTorch: pip install 'onnxcompress[torch
 _GRADIENT_SAMPLES = 4
 """Samples whose gradients are taken together; sums over many would cancel out."""
 
+MOST_CHOOSING = 500
+"""Samples that judge a training, again and again while it goes on."""
+
 _WATCHED_AT_ONCE = 1000
 """Tensors whose types one run tells."""
 
@@ -61,6 +64,7 @@ class RuntimeContext:
             knows better where it quantized the model itself.
         unpruned_model: what a pruned model that is to be worked on was made from; likewise.
         training: what to train on; the calibration data by default.
+        choosing: other samples, to choose by; `MOST_CHOOSING` of them judge a training.
         training_progress: called when a training begins; what it gives is told how it gets on.
         shapes: of inputs, where samples are made up; the others are guessed.
     """
@@ -75,6 +79,7 @@ class RuntimeContext:
         float_model: Model | None = None,
         unpruned_model: Model | None = None,
         training: Dataset | None = None,
+        choosing: Dataset | None = None,
         training_progress: Callable[[], Progress] | None = None,
         shapes: Shapes | None = None,
     ):
@@ -84,6 +89,9 @@ class RuntimeContext:
         self.unpruned_model = unpruned_model
         self.original_model: Model | None = None
         self._training = training
+        if choosing is not None and len(choosing) > MOST_CHOOSING:
+            choosing, _ = choosing.split(MOST_CHOOSING, 0)
+        self._choosing = choosing
         self._aside = np.empty(0, np.int64)
         self._training_progress = training_progress
         self._shapes = shapes or {}
@@ -118,7 +126,8 @@ class RuntimeContext:
         training = self._training or self.data
         if training is None or len(training) < 2:
             return self
-        chosen = [self._aside, *(each.sets_aside(len(training)) for each in passes)]
+        others = self._choosing is not None
+        chosen = [self._aside, *(each.sets_aside(len(training), others=others) for each in passes)]
         aside = np.unique(np.concatenate(chosen))
         if len(aside) in (len(self._aside), len(training)):
             return self
@@ -224,16 +233,19 @@ class RuntimeContext:
         except ImportError as fault:
             raise PassError(NO_TORCH) from fault
         tensors = targets_of(training)
-        lessons = TaughtSamples(
-            data,
-            training.teacher,
-            tensors,
-            training.inputs,
-            training.augmentation,
-            both_sides=training.mirror_teacher,
+        lessons, judging = (
+            TaughtSamples(
+                each,
+                training.teacher,
+                tensors,
+                training.inputs,
+                training.augmentation,
+                both_sides=training.mirror_teacher,
+            )
+            for each in (data, self._choosing or data)
         )
         progress = _unheard if self._training_progress is None else self._training_progress()
-        return train(training, lessons, progress)
+        return train(training, lessons, progress, judging if self._choosing else None)
 
     def gradients(
         self, model: Model, constants: Sequence[Constant], of: GradientsOf, seed: int = 0

@@ -159,6 +159,7 @@ def compress(
         calibration=table,
         progress=progress.stage("Calibration"),
         training=samples.fit,
+        choosing=samples.choosing if samples.are_separate else None,
         training_progress=partial(progress.stage, "Training"),
         shapes=shapes,
     )
