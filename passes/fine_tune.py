@@ -60,7 +60,7 @@ class FineTune(TrainingPass):
     group_lasso: float = 0.0
 
     def starts_afar(self) -> bool:
-        """See `TrainingPass.starts_afar`; a grid and a penalty move weights away from their best."""
+        """See `TrainingPass.starts_afar`; a grid and a penalty ask for other weights."""
         return self.grid is not Grid.NONE or max(self.l1, self.l2, self.group_lasso) > 0
 
     def run(self, model: Model, edit: Editor, context: Context) -> None:
