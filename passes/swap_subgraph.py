@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 
 from onnxcompress.data.recipe_paths import RecipePath, inside_current_folder
-from onnxcompress.distillation.plan import Match, Objective, Schedule, Trained, Training
 from onnxcompress.errors import PassError, RecipeError
 from onnxcompress.ir import io
 from onnxcompress.ir.edit import Action, Change, Editor, Skip
@@ -120,19 +119,9 @@ class SwapSubgraph(Pass):
 
     def sets_aside(self, samples: int, *, others: bool) -> np.ndarray:
         """See `Pass.sets_aside`."""
-        if self.steps == 0:
+        if self.steps == 0 or others:
             return super().sets_aside(samples, others=others)
-        return self._schedule().held_out_of(samples)
-
-    def _schedule(self) -> Schedule:
-        return Schedule(
-            epochs=self.epochs,
-            steps=self.steps,
-            time_limit=self.time_limit,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-        )
+        return held_out_of(samples, None, self.seed)
 
     def _told(self) -> str:
         """What the student is, in words."""
@@ -163,7 +152,15 @@ class SwapSubgraph(Pass):
                 student=student,
                 teacher=model,
                 objective=Objective(outputs=0.0, matches=matches),
-                schedule=self._schedule(),
+                schedule=Schedule(
+                    epochs=self.epochs,
+                    steps=self.steps,
+                    time_limit=self.time_limit,
+                    batch_size=self.batch_size,
+                    learning_rate=self.learning_rate,
+                    held_out=None,
+                    seed=self.seed,
+                ),
                 inputs={tensor.name: tensor.name for tensor in student.graph.inputs},
             )
         )

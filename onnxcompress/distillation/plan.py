@@ -119,13 +119,19 @@ class Schedule:
     seed: int = 0
     checkpoint: Path | None = None
 
-    def held_out_of(self, count: int) -> np.ndarray:
-        """Which of `count` samples training does not see: int64, rising, never none nor all."""
-        share = _HELD_OUT if self.held_out is None else self.held_out
-        held = min(max(round(share * count), 1), count - 1)
-        order = np.random.default_rng([self.seed, 0]).permutation(count)
-        found: np.ndarray = np.sort(order[:held])
-        return found
+
+def held_out_of(count: int, share: float | None, seed: int) -> np.ndarray:
+    """Which samples training does not see: int64, rising, never none nor all of them.
+
+    Args:
+        count: samples there are.
+        share: see `Schedule.held_out`; None for a tenth.
+        seed: of the schedule.
+    """
+    held = min(max(round((_HELD_OUT if share is None else share) * count), 1), count - 1)
+    order = np.random.default_rng([seed, 0]).permutation(count)
+    found: np.ndarray = np.sort(order[:held])
+    return found
 
 
 @dataclass(frozen=True)

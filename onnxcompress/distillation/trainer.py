@@ -18,7 +18,13 @@ from onnxcompress.distillation.lessons import Lesson, Lessons
 from onnxcompress.distillation.losses import real_rows
 from onnxcompress.distillation.parameters import FloatParameter, find_parameters
 from onnxcompress.distillation.penalties import penalty
-from onnxcompress.distillation.plan import Evaluated, OutputLoss, Trained, Training
+from onnxcompress.distillation.plan import (
+    Evaluated,
+    OutputLoss,
+    Trained,
+    Training,
+    held_out_of,
+)
 from onnxcompress.distillation.saved_state import Reached, SavedState, question
 from onnxcompress.distillation.values import as_tensor, to_torch
 from onnxcompress.errors import DataError, ModelError
@@ -90,7 +96,8 @@ class Trainer:
         if judging is not None and training.schedule.held_out is None:
             self._judging, self._held = judging, np.arange(len(judging))
         else:
-            self._judging, self._held = lessons, training.schedule.held_out_of(len(lessons))
+            share, seed = training.schedule.held_out, training.schedule.seed
+            self._judging, self._held = lessons, held_out_of(len(lessons), share, seed)
             self._seen = np.setdiff1d(self._seen, self._held, assume_unique=True)
         size = lessons.batch_size(training.schedule.batch_size)
         self._steps_of_epoch = math.ceil(len(self._seen) / size)

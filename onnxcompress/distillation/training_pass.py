@@ -17,6 +17,7 @@ from onnxcompress.distillation.plan import (
     OutputLoss,
     Schedule,
     Trained,
+    held_out_of,
 )
 from onnxcompress.distillation.weights import weight_uses
 from onnxcompress.errors import PassError, RecipeError
@@ -161,10 +162,9 @@ class TrainingPass(Pass):
 
     def sets_aside(self, samples: int, *, others: bool) -> np.ndarray:
         """See `Pass.sets_aside`."""
-        schedule = self.schedule()
-        if schedule.held_out is None and others:
+        if self.held_out is None and others:
             return super().sets_aside(samples, others=others)
-        return schedule.held_out_of(samples)
+        return held_out_of(samples, self.held_out, self.seed)
 
     def teacher_model(self, context: Context) -> Model | None:
         """Whom is learnt from; None where labels alone count.
