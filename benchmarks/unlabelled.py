@@ -105,12 +105,12 @@ def table(subject: Path, epochs: int, seeds: int, samples: int) -> Iterator[str]
     yield ""
     yield "| seed | original | pruned and refitted | and distilled | lost | minutes |"
     yield "|---:|---:|---:|---:|---:|---:|"
-    for (seed, _, made), refitted, distilled in zip(rows, models[::2], models[1::2], strict=True):
+    for (seed, _, whole), refitted, distilled in zip(rows, models[::2], models[1::2], strict=True):
         cells = f"{original:.2f} % | {refitted:.2f} % | {distilled:.2f} %"
-        yield f"| {seed} | {cells} | {original - distilled:+.2f} points | {made.minutes:.1f} |"
+        yield f"| {seed} | {cells} | {original - distilled:+.2f} points | {whole.minutes:.1f} |"
     yield ""
-    for seed, _, made in rows:
-        yield f"- seed {seed}: {made.told}"
+    for seed, _, whole in rows:
+        yield f"- seed {seed}: {whole.told}"
 
 
 def markdown(
