@@ -9,6 +9,14 @@ from typing import ClassVar
 import numpy as np
 
 from onnxcompress.data.recipe_paths import RecipePath, inside_current_folder
+from onnxcompress.distillation.plan import (
+    Match,
+    Objective,
+    Schedule,
+    Trained,
+    Training,
+    held_out_of,
+)
 from onnxcompress.errors import PassError, RecipeError
 from onnxcompress.ir import io
 from onnxcompress.ir.edit import Action, Change, Editor, Skip
