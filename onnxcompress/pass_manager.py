@@ -160,7 +160,6 @@ def _apply(pass_: Pass, model: Model, context: RuntimeContext) -> tuple[Editor, 
         if lifted is None or start is None or not edit.modified:
             break
         found = lifted.beside({node for _, node in model.nodes()})
-        found = {node: other for node, other in found.items() if pass_.at(other) is not None}
         if not found:
             break
         beside |= {

@@ -21,6 +21,8 @@ from onnxcompress.qdq.integer_weights import (
 )
 from onnxcompress.qdq.matrices import add_to_bias, to_matrices
 from onnxcompress.qdq.moments import input_moments
+from onnxcompress.qdq.ties import Ties
+from onnxcompress.qdq.weight_forms import WeightForm
 from onnxcompress.quantization.rounding import Moments
 
 _POSITIONS = 256
@@ -86,6 +88,7 @@ class GPTQ(IntegerWeights):
         if not readers:
             return
         uses = self.uses(model, context)
+        ties = Ties(model)
         # Nodes are written last: until then the model runs as it was.
         for each, result in _rounded(model, readers, context).items():
             for node in readers[each]:
@@ -96,9 +99,15 @@ class GPTQ(IntegerWeights):
                 if shift is not None:
                     add_to_bias(edit, node, shift)
                 weight, integers, use = each.constant, result.integers, uses.get(node)
-                each.options.store(
+                form = each.options.store(
                     edit, node, weight, integers, result.qparams, share=True, use=use
                 )
+                at_load = form is WeightForm.AT_LOAD
+                ties.note(edit, node, integers, result.qparams, at_load=at_load)
+        ties.read_all_stored(edit, self._excluded, edit.skip)
+
+    def _excluded(self, node: Node) -> str | None:
+        return EXCLUDED if self.at(node) is None else None
 
     def _unfit(self, node: Node, outermost: bool) -> str | None:
         """Why a candidate stays float; None if it need not."""

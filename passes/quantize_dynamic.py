@@ -26,10 +26,11 @@ from onnxcompress.qdq.recurrent import (
     why_not_stored,
 )
 from onnxcompress.qdq.table import quantize_table, why_no_table
+from onnxcompress.qdq.ties import Ties, tables_last
 from onnxcompress.qdq.weight_grid import weight_grid
 from onnxcompress.quantization.granularity import PerChannel
-from onnxcompress.quantization.qparams import quantize
-from onnxcompress.target import INT8_TRAITS, Int8Traits
+from onnxcompress.quantization.qparams import QParams, quantize
+from onnxcompress.target import INT8_TRAITS
 
 _NO_FAST_KERNEL = {
     "Conv": "onnxruntime's ConvInteger is several times slower than its float Conv",
@@ -68,7 +69,10 @@ class QuantizeDynamic(Pass):
         """See `Pass.run`."""
         traits = INT8_TRAITS[context.target]
         quantized: dict[tuple[Graph, Tensor], _Levels] = {}
-        for graph, node in list(model.nodes()):
+        ties = Ties(model)
+        graph_of = {node: graph for graph, node in model.nodes()}
+        for node in tables_last(graph_of):
+            graph = graph_of[node]
             if node.domain not in STANDARD or node.op not in _CANDIDATES:
                 continue
             weight = query.constant(node, 0 if node.op == "Gather" else 1)
@@ -81,7 +85,8 @@ class QuantizeDynamic(Pass):
                 continue
             assert weight is not None
             if node.op == "Gather":
-                quantize_table(edit, node, weight)
+                if not ties.read_stored(edit, node, weight):
+                    quantize_table(edit, node, weight)
                 continue
             if node.op in RECURRENT_OPS:
                 slow = why_no_integer_lstm(node)
@@ -96,7 +101,10 @@ class QuantizeDynamic(Pass):
             levels = quantized.get((model.graph, source)) or quantized.get((graph, source))
             if levels is None:
                 levels = quantized[graph, source] = _quantize_input(edit, source, node)
-            _replace_product(edit, node, weight, levels, traits)
+            granularity = PerChannel(output_channel_axis(node, 2))
+            grid = weight_grid(node, weight.values, granularity, traits)
+            ties.note(edit, node, weight.values, grid)
+            _replace_product(edit, node, weight, levels, grid)
 
     def _unfit(self, node: Node, weight: Constant | None) -> str | None:
         """Why a candidate stays float; None if it need not."""
@@ -137,13 +145,11 @@ def _replace_product(
     node: Node,
     weight: Constant,
     source: _Levels,
-    traits: Int8Traits,
+    grid: QParams,
 ) -> None:
     levels, scale, zero_point = source
     values = weight.values.T if node.int_attr("transB", 0) else weight.values
-    axis = output_channel_axis(node, 2)
-    qparams = weight_grid(node, weight.values, PerChannel(axis), traits)
-    qparams = replace(qparams, granularity=PerChannel(1))  # of the weight as MatMulInteger has it
+    qparams = replace(grid, granularity=PerChannel(1))  # of the weight as MatMulInteger has it
     output = node.outputs[0]
     product = edit.add(
         "MatMulInteger",

@@ -20,6 +20,7 @@ from onnxcompress.qdq.insert import stored_dequantized
 from onnxcompress.qdq.kernels import NO_16_BIT_KERNEL, NO_16_BITS, NO_KERNEL, ROLES, WEIGHTED
 from onnxcompress.qdq.placement import Placement
 from onnxcompress.qdq.rewrite import Rewriter, WeightRule
+from onnxcompress.qdq.ties import Ties
 from onnxcompress.quantization.fixed_point import (
     MAX_WORD,
     MIN_WORD,
@@ -114,7 +115,12 @@ class QuantizeFixedPoint(Pass):
             assert options is not None
             return WeightRule(options._weight, allowed=next_power_of_two)
 
-        Rewriter(edit=edit, placement=placement, qparams=qparams).rewrite(rule)
+        ties = Ties(model)
+        rewriter = Rewriter(edit=edit, placement=placement, qparams=qparams)
+        rewriter.rewrite(rule)
+        for node, stored in rewriter.weights.items():
+            ties.note(edit, node, *stored)
+        ties.read_all_stored(edit, unfit, edit.skip)
 
     def _activations(
         self, model: Model, placement: Placement, context: Context
@@ -130,6 +136,7 @@ class QuantizeFixedPoint(Pass):
 
     def _weights_only(self, model: Model, edit: Editor) -> None:
         outermost = set(model.graph.nodes)
+        ties = Ties(model)
         for node in query.nodes(model, {*_CANDIDATES, *NO_KERNEL}):
             options = self.at(node)
             reason = EXCLUDED if options is None else _unfit(node)
@@ -144,6 +151,11 @@ class QuantizeFixedPoint(Pass):
             share = node in outermost
             real = stored_dequantized(edit, weight, weight.values, qparams, node, share=share)
             edit.set_input(node, index, real, f"{weight.name} stored in fixed point")
+            ties.note(edit, node, weight.values, qparams)
+        ties.read_all_stored(edit, self._excluded, edit.skip)
+
+    def _excluded(self, node: Node) -> str | None:
+        return EXCLUDED if self.at(node) is None else None
 
     def _weight(self, values: np.ndarray, granularity: Granularity) -> QParams:
         del granularity  # one format for each tensor

@@ -19,6 +19,7 @@ from onnxcompress.qdq.kernels import NO_16_BIT_KERNEL, NO_16_BITS, ROLES, WEIGHT
 from onnxcompress.qdq.placement import Placement
 from onnxcompress.qdq.range_choice import least_output_error
 from onnxcompress.qdq.rewrite import Rewriter, WeightRule
+from onnxcompress.qdq.ties import Ties
 from onnxcompress.qdq.weight_grid import weight_grid
 from onnxcompress.quantization.observers import Observer
 from onnxcompress.quantization.qparams import QParams, activation_qparams
@@ -101,7 +102,12 @@ class QuantizeStatic(Pass):
             return WeightRule(partial(weight_grid, node, traits=traits), options.per_channel)
 
         qparams = self._qparams(model, placement, context)
-        Rewriter(edit=edit, placement=placement, qparams=qparams).rewrite(rule)
+        ties = Ties(model)
+        rewriter = Rewriter(edit=edit, placement=placement, qparams=qparams)
+        rewriter.rewrite(rule)
+        for node, stored in rewriter.weights.items():
+            ties.note(edit, node, *stored)
+        ties.read_all_stored(edit, unfit, edit.skip)
 
     def _unfit(self, node: Node) -> str | None:
         """Why a node stays float by its options; None if it need not."""

@@ -14,6 +14,8 @@ from onnxcompress.qdq.candidates import RECURRENT_OPS, is_no_table
 from onnxcompress.qdq.integer_weights import IntegerWeights
 from onnxcompress.qdq.recurrent import store_weights, why_not_stored
 from onnxcompress.qdq.table import quantize_table, why_no_table, why_not_divisible
+from onnxcompress.qdq.ties import Ties, tables_last
+from onnxcompress.qdq.weight_forms import WeightForm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,8 @@ class QuantizeWeights(IntegerWeights):
         """See `Pass.run`."""
         outermost = set(model.graph.nodes)
         uses = self.uses(model, context)
-        for node in query.nodes(model, {*WEIGHTED_OPS, "Gather", *RECURRENT_OPS}):
+        ties = Ties(model)
+        for node in tables_last(query.nodes(model, {*WEIGHTED_OPS, "Gather", *RECURRENT_OPS})):
             weight = query.constant(node, 0 if node.op == "Gather" else 1)
             if node.op == "Gather" and is_no_table(weight):
                 continue
@@ -47,12 +50,18 @@ class QuantizeWeights(IntegerWeights):
             if node.op in RECURRENT_OPS:
                 store_weights(edit, node, options.bits)
                 continue
-            qparams = options.qparams_for(node, weight)
             if node.op == "Gather":
-                quantize_table(edit, node, weight, qparams, options.bits)
-            else:
-                share, use = node in outermost, uses.get(node)
-                options.store(edit, node, weight, weight.values, qparams, share=share, use=use)
+                product = ties.product(weight)
+                alike = product is not None and self.at(product) == options
+                if not (alike and ties.read_stored(edit, node, weight)):
+                    grid = options.qparams_for(node, weight)
+                    quantize_table(edit, node, weight, grid, options.bits)
+                continue
+            qparams = options.qparams_for(node, weight)
+            share, use = node in outermost, uses.get(node)
+            form = options.store(edit, node, weight, weight.values, qparams, share=share, use=use)
+            at_load = form is WeightForm.AT_LOAD
+            ties.note(edit, node, weight.values, qparams, at_load=at_load)
 
     def _unfit(self, node: Node, weight: Constant | None) -> str | None:
         """Why a candidate stays float; None if it need not."""

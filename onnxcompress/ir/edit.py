@@ -100,10 +100,14 @@ class Editor:
     def shared(self, base: str, values: np.ndarray) -> Constant:
         """A stored tensor for all in this edit that ask for these very values; see `constant`."""
         values = np.asarray(values)
-        key = values.dtype.name, values.shape, hashlib.sha256(values.tobytes()).digest()
+        key = _key(values)
         if key not in self._shared:
             self._shared[key] = self.constant(base, values)
         return self._shared[key]
+
+    def known(self, values: np.ndarray) -> Constant | None:
+        """What `shared` has made of these very values in this edit."""
+        return self._shared.get(_key(values))
 
     def add(
         self,
@@ -286,6 +290,10 @@ class Editor:
 
     def _record(self, action: Action, node: Node, detail: str = "") -> None:
         self.changes.append(Change(action, node.name, node.op, detail))
+
+
+def _key(values: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
+    return values.dtype.name, values.shape, hashlib.sha256(values.tobytes()).digest()
 
 
 def _all_names(model: Model) -> set[str]:

@@ -166,8 +166,8 @@ class IntegerWeights(Pass):
         *,
         share: bool,
         use: WeightUse | None = None,
-    ) -> None:
-        """Makes a node read its weight as integers.
+    ) -> WeightForm:
+        """Makes a node read its weight as integers; returns how they are written.
 
         Args:
             edit: records the change.
@@ -182,7 +182,7 @@ class IntegerWeights(Pass):
         if writing.form is WeightForm.MATMUL_NBITS:
             bits, rounds = self.bits, writing.rounds_activations
             matmul_nbits(edit, node, weight, values, qparams, bits, rounds_activations=rounds)
-            return
+            return writing.form
         if writing.form is WeightForm.AT_LOAD:
             real = dequantized_at_load(edit, weight, values, qparams, self.bits, node)
         else:
@@ -191,6 +191,7 @@ class IntegerWeights(Pass):
                 edit.set_attribute(node, "transB", 0)  # onnxruntime fuses no other Gemm
             real = stored_dequantized(edit, weight, values, qparams, node, share=share)
         edit.set_input(node, 1, real, f"{weight.name} stored as {qparams.zero_point.dtype}")
+        return writing.form
 
     def _writing(self, node: Node, weight: Constant, qparams: QParams, use: WeightUse) -> Writing:
         if self.form is WeightForm.AUTO:

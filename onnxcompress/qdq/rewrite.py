@@ -57,6 +57,8 @@ class Rewriter:
         self._placement = placement
         self._qparams = dict(qparams)
         self._integers: dict[Tensor, Variable] = {}
+        self.weights: dict[Node, tuple[np.ndarray, QParams]] = {}
+        """By node, its weight as it was, and how it is stored."""
         # Redirecting changes what nodes read; ranges belong to what they read before.
         self._data = {node: data_inputs(node) for node in placement.nodes}
 
@@ -139,6 +141,7 @@ class Rewriter:
         if bias is not None:
             largest = reduce_max_abs(values, granularity)
             qparams = _with_room_for(qparams, rule, largest, bias.values, input_scale)
+        self.weights[node] = values, qparams
         real = stored_dequantized(self._edit, weight, values, qparams, node)
         stored = f"{weight.name} stored as {qparams.zero_point.dtype}"
         self._edit.set_input(node, spec.weight, real, stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from onnx import helper
 
 from onnxcompress.ir.edit import Attribute, Editor
 from onnxcompress.ir.model import Constant, Node, Tensor, Variable
@@ -10,6 +11,8 @@ from onnxcompress.qdq.insert import FLOAT, is_symmetric
 from onnxcompress.quantization.granularity import Granularity, PerBlock, PerChannel
 from onnxcompress.quantization.nibbles import pack_last_axis, per_byte
 from onnxcompress.quantization.qparams import (
+    SIGNED,
+    UNSIGNED,
     QParams,
     integer_limits,
     quantize,
@@ -18,12 +21,24 @@ from onnxcompress.quantization.qparams import (
 
 _FLOAT_TYPE = 1
 _INT32_TYPE = 6
+_WIDE = {
+    **{SIGNED[bits]: SIGNED[8] for bits in (2, 4)},
+    **{UNSIGNED[bits]: UNSIGNED[8] for bits in (2, 4)},
+}
+"""What Gather reads in the place of types that it does not know."""
+
 _FEWEST_COLUMNS = 5
 """Shorter rows are not worth a scale; the tables written here have them too."""
 
 
 def quantize_table(
-    edit: Editor, gather: Node, table: Constant, qparams: QParams | None = None, bits: int = 8
+    edit: Editor,
+    gather: Node,
+    table: Constant,
+    qparams: QParams | None = None,
+    bits: int = 8,
+    *,
+    integers: np.ndarray | None = None,
 ) -> None:
     """Gather(T, i)  ->  Mul(Cast(Gather(T_int8, i)), Gather(scale, i)), one scale for each row.
 
@@ -33,34 +48,33 @@ def quantize_table(
     each byte into the floats it holds (a table of 256 rows). onnxruntime 1.31 does that three times
     as fast as shifting and masking, and five times as fast as GatherBlockQuantized reads int4.
 
+    What a product of the same edit has stored, in this order or transposed, is not stored again:
+    nodes that onnxruntime computes once, when the session loads, bring it in order.
+
     Args:
         edit: records the change.
         gather: reads rows of `table` (axis 0).
         table: float32 [rows, columns].
-        qparams: per row (axis 0) or in blocks of a row (axis 1); None for symmetric int8 rows.
+        qparams: per row (axis 0), in blocks of a row (axis 1) or one for all; None for symmetric
+            int8 rows.
         bits: width of the integers of `qparams`.
+        integers: that stand for the table, [rows, columns]; None for the nearest.
     """
     qparams = qparams or symmetric_qparams(table.values, PerChannel(0))
     writer = _Rows(edit, gather, table)
-    integers = quantize(table.values, qparams)
+    integers = quantize(table.values, qparams) if integers is None else integers
     granularity = qparams.granularity
     row = table.shape[1:]
     numbers = (table.shape[0], *(1 for _ in row))
     if isinstance(granularity, PerBlock):
         blocks = table.shape[1] // granularity.block_size
         row, numbers = (blocks, granularity.block_size), (table.shape[0], blocks, 1)
-    if bits < 8:
-        levels = writer.reshaped(writer.unpacked(integers, bits), row)
-    else:
-        stored = writer.rows("quantized", integers)
-        levels = writer.add("Cast", [stored], "unscaled", FLOAT, to=_FLOAT_TYPE)
-        levels = levels if row == table.shape[1:] else writer.reshaped(levels, row)
+    levels = writer.levels(integers, bits, row)
     if not is_symmetric(qparams):
-        wide = np.promote_types(np.uint8, np.dtype(f"u{max(bits // 8, 1)}"))
-        zero_points = writer.rows("zero_point", qparams.zero_point.astype(wide).reshape(numbers))
+        zero_points = writer.numbers("zero_point", qparams.zero_point, numbers)
         zero = writer.add("Cast", [zero_points], "zero", FLOAT, to=_FLOAT_TYPE)
         levels = writer.add("Sub", [levels, zero], "shifted", FLOAT)
-    scale = writer.rows("scale", qparams.scale.reshape(numbers))
+    scale = writer.numbers("scale", qparams.scale, numbers)
     real = writer.add("Mul", [levels, scale], "dequantized", FLOAT)
     if row != table.shape[1:]:
         real = writer.reshaped(real, table.shape[1:])
@@ -105,20 +119,71 @@ class _Rows:
         base = f"{self._gather.outputs[0].name}_{what}"
         return self._edit.add(op, inputs, near=self._gather, base=base, attrs=attrs, dtype=dtype)
 
-    def rows(self, what: str, values: np.ndarray) -> Variable:
-        """What the Gather would read from these values."""
-        stored = self._edit.shared(f"{self._table.name}_{what}", values)
-        return self.add("Gather", [stored, self._indices], what, values.dtype)
+    def levels(self, integers: np.ndarray, bits: int, row: tuple[int, ...]) -> Variable:
+        """The integers of the rows that are read, as float32, each row in the shape `row`."""
+        stored = self._in_order(integers)
+        if stored is None and bits <= 8:
+            lowest, _ = integer_limits(integers.dtype)
+            codes = (integers.astype(np.int16) - lowest).astype(np.uint8)
+            packed = pack_last_axis(codes.reshape(len(codes), *row), bits)  # as MatMulNBits has it
+            if bits < 8:
+                return self.reshaped(self._unpacked(packed, integers.dtype, bits), row)
+            if (stored := self._edit.known(packed)) is not None:
+                levels = self._as_float(self._rows("packed", stored))
+                middle = self._edit.shared("middle", np.array(-lowest, np.float32))
+                return self.add("Sub", [levels, middle], "centred", FLOAT) if lowest else levels
+        stored = stored or self._edit.shared(f"{self._table.name}_quantized", integers)
+        levels = self._as_float(self._rows("quantized", stored))
+        return levels if row == self._table.shape[1:] else self.reshaped(levels, row)
 
-    def unpacked(self, integers: np.ndarray, bits: int) -> Variable:
+    def numbers(self, what: str, values: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+        """Scales or zero points of the rows that are read, or the one of all."""
+        if not values.ndim:
+            wide = _WIDE.get(values.dtype, values.dtype)
+            return self._edit.shared(f"{self._table.name}_{what}", values.astype(wide))
+        known = self._in_order(values)
+        if known is None:
+            wide = _WIDE.get(values.dtype, values.dtype)
+            values = values.astype(wide).reshape(shape)
+            return self._rows(what, self._edit.shared(f"{self._table.name}_{what}", values))
+        target = self._edit.shared(f"{self._table.name}_{what}_shape", np.array(shape, np.int64))
+        assert known.dtype is not None
+        return self._rows(what, self.add("Reshape", [known, target], f"{what}s", known.dtype))
+
+    def _in_order(self, values: np.ndarray) -> Tensor | None:
+        """These values, one row after another, of what the edit has stored already, if it has."""
+        known: Tensor | None = self._edit.known(values)
+        turned = None
+        if known is None and values.ndim == 2:
+            known = turned = self._edit.known(np.ascontiguousarray(values.T))
+        if known is None:
+            return None
+        if values.dtype in _WIDE:
+            wide = _WIDE[values.dtype]
+            known = self.add(
+                "Cast", [known], "wide", wide, to=helper.np_dtype_to_tensor_dtype(wide)
+            )
+        if turned is not None:
+            known = self.add("Transpose", [known], "in_order", known.dtype or FLOAT, perm=[1, 0])
+        return known
+
+    def _rows(self, what: str, stored: Tensor) -> Variable:
+        """What the Gather reads of other values."""
+        assert stored.dtype is not None
+        return self.add("Gather", [stored, self._indices], what, stored.dtype)
+
+    def _as_float(self, integers: Variable) -> Variable:
+        return self.add("Cast", [integers], "unscaled", FLOAT, to=_FLOAT_TYPE)
+
+    def _unpacked(self, packed: np.ndarray, dtype: np.dtype, bits: int) -> Variable:
         """The integers of the rows that are read, as float32 [..., bytes, integers a byte]."""
-        lowest, _ = integer_limits(integers.dtype)
-        codes = (integers.astype(np.int16) - lowest).astype(np.uint8)
-        packed = self.rows("packed", pack_last_axis(codes, bits))
-        index = self.add("Cast", [packed], "bytes", np.dtype(np.int32), to=_INT32_TYPE)
+        lowest, _ = integer_limits(dtype)
+        stored = self._edit.shared(f"{self._table.name}_packed", packed)
+        rows = self._rows("packed", stored)
+        index = self.add("Cast", [rows], "bytes", np.dtype(np.int32), to=_INT32_TYPE)
         shifts = np.arange(0, 8, bits)
         meant = (np.arange(256)[:, None] >> shifts) % (1 << bits) + lowest
-        codebook = self._edit.shared(f"{integers.dtype.name}_of_byte", meant.astype(np.float32))
+        codebook = self._edit.shared(f"{dtype.name}_of_byte", meant.astype(np.float32))
         return self.add("Gather", [codebook, index], "levels", FLOAT)
 
     def reshaped(self, tensor: Variable, row: tuple[int, ...]) -> Variable:

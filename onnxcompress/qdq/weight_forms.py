@@ -32,6 +32,7 @@ from enum import Enum
 from onnxcompress.ir import query
 from onnxcompress.ir.model import Constant, Model, Node
 from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
+from onnxcompress.ir.views import sources
 from onnxcompress.pass_base import Context
 from onnxcompress.qdq.nbits import WHOLE_2_BIT_COLUMNS, why_no_nbits
 from onnxcompress.quantization.granularity import Granularity, PerBlock
@@ -99,11 +100,11 @@ def uses_of_weights(model: Model, context: Context) -> Mapping[Node, WeightUse]:
     grows = any(0 in shapes.get(tensor.name, ()) for tensor in model.graph.inputs)
     uses: dict[Node, WeightUse] = {}
     for node in query.nodes(model, WEIGHTED_OPS):
-        weight = query.constant(node, 1)
+        stored = sources(node.inputs[1]) if len(node.inputs) > 1 else None
         shape = shapes.get(node.inputs[0].name)
         uses[node] = WeightUse(
             rows=1 if grows else math.prod(shape[:-1]) if shape else None,
-            shared=weight is not None and _readers(weight) > 1,
+            shared=stored is not None and any(_readers(each) > 1 for each in stored),
         )
     return uses
 
@@ -112,9 +113,9 @@ def rows_of_largest_product(model: Model, context: Context) -> int | None:
     """The rows that the MatMul or Gemm with the largest stored weight sees, as far as is known."""
     uses = uses_of_weights(model, context)
     sizes = {
-        node: weight.size
+        node: sum(weight.size for weight in stored)
         for node in uses
-        if node.op in ("MatMul", "Gemm") and (weight := query.constant(node, 1)) is not None
+        if node.op in ("MatMul", "Gemm") and (stored := sources(node.inputs[1])) is not None
     }
     return uses[max(sizes, key=sizes.__getitem__)].rows if sizes else None
 

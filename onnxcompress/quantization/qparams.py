@@ -82,6 +82,12 @@ class QParams:
         )
 
 
+def width(dtype: np.dtype) -> int:
+    """Bits of a type in `SIGNED` or `UNSIGNED`."""
+    low, high = integer_limits(dtype)
+    return (high - low).bit_length()
+
+
 def integer_limits(dtype: np.dtype) -> tuple[int, int]:
     """The smallest and the largest value of a type in `SIGNED` or `UNSIGNED`."""
     return _TYPE_LIMITS[dtype]

@@ -9,6 +9,7 @@ from enum import Enum
 from onnxcompress.ir import query
 from onnxcompress.ir.model import Model
 from onnxcompress.ir.ops import WEIGHTED_OPS
+from onnxcompress.ir.views import sources
 from onnxcompress.pass_base import Override, Pass
 from onnxcompress.passes import (
     GPTQ,
@@ -85,15 +86,16 @@ class Traits:
 
 
 def traits_of(model: Model, *, has_data: bool, goal: Goal) -> Traits:
-    """Reads the traits off a model."""
+    """Reads the traits off a model; weights behind views of stored tensors count."""
     indices = {
         **{op: (spec.weight,) for op, spec in WEIGHTED_OPS.items()},
         **dict.fromkeys(RECURRENT_OPS, RECURRENT_WEIGHTS),
     }
     elements = dict.fromkeys(indices, 0)
     for node in query.nodes(model, indices):
-        weights = (query.constant(node, index) for index in indices[node.op])
-        elements[node.op] += sum(weight.size for weight in weights if weight is not None)
+        weights = [tensor for i, tensor in enumerate(node.inputs) if i in indices[node.op]]
+        found = (stored for tensor in weights for stored in sources(tensor) or ())
+        elements[node.op] += sum(stored.size for stored in found)
     return Traits(
         convolution_weights=elements["Conv"] + elements["ConvTranspose"],
         product_weights=elements["MatMul"] + elements["Gemm"],
