@@ -40,6 +40,7 @@ from onnxcompress.passes.strip_pruned import StripPruned
 from onnxcompress.passes.swap_subgraph import SwapSubgraph
 from onnxcompress.passes.ternarize_weights import TernarizeWeights
 from onnxcompress.passes.unfuse_skip_norm import UnfuseSkipNorm
+from onnxcompress.passes.use_float32 import UseFloat32
 
 PASSES: tuple[type[Pass], ...] = (
     FoldConstants,
@@ -51,6 +52,7 @@ PASSES: tuple[type[Pass], ...] = (
     MergeMatMuls,
     UnfuseSkipNorm,
     RemoveUnused,
+    UseFloat32,
     PruneVocabulary,
     PruneWeights,
     PruneChannels,
@@ -119,4 +121,5 @@ __all__ = [
     "SwapSubgraph",
     "TernarizeWeights",
     "UnfuseSkipNorm",
+    "UseFloat32",
 ]

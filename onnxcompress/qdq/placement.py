@@ -12,6 +12,7 @@ import numpy as np
 from onnxcompress.ir import query
 from onnxcompress.ir.model import STANDARD, Constant, Model, Node, Tensor, Variable
 from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
+from onnxcompress.qdq.candidates import not_float32
 from onnxcompress.qdq.kernels import DATA_INPUTS, NO_KERNEL, ROLES, WEIGHTED, Role
 
 Options = TypeVar("Options")
@@ -115,7 +116,9 @@ def _unfit_weighted(node: Node) -> str | None:
         return "its weight is not stored"
     if isinstance(node.inputs[0], Constant):
         return "its input is stored, not computed"
-    if weight.dtype != np.float32 or len(weight.shape) < 2:
+    if weight.dtype != np.float32:
+        return f"its weight is {not_float32(weight)}"
+    if len(weight.shape) < 2:
         return f"its weight is {weight.dtype} {list(weight.shape)}"
     if node.op == "MatMul" and len(weight.shape) != 2:
         return "its weight is a stack of matrices"

@@ -32,7 +32,7 @@ class WeightStorage(Pass):
 
     Candidates are the weights of Conv, ConvTranspose, Gemm and MatMul and the tables of Gather. All
     readers of a weight read the one copy that is given back, so it is stored, and held in memory,
-    once; a node that an override excludes keeps the float weight.
+    once; where an override excludes one of them, all keep the float weight.
 
     Attributes:
         min_elements: smaller weights stay as they are; they are not worth the nodes.

@@ -7,6 +7,7 @@ from onnx import helper
 
 from onnxcompress.ir.edit import Attribute, Editor
 from onnxcompress.ir.model import Constant, Node, Tensor, Variable
+from onnxcompress.qdq.candidates import not_float32
 from onnxcompress.qdq.insert import FLOAT, is_symmetric
 from onnxcompress.quantization.granularity import Granularity, PerBlock, PerChannel
 from onnxcompress.quantization.nibbles import pack_last_axis, per_byte
@@ -86,7 +87,7 @@ def quantize_table(
 def why_no_table(gather: Node, table: Constant) -> str | None:
     """Why a Gather of a stored float tensor stays as it is; None if it reads rows of a matrix."""
     if table.dtype != np.float32:
-        return f"its table is {table.dtype}, not float32"
+        return f"its table is {not_float32(table)}"
     if len(table.shape) != 2 or gather.int_attr("axis", 0) not in (0, -2):
         return "does not read rows of a matrix"
     if table.shape[1] < _FEWEST_COLUMNS:

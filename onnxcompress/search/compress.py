@@ -40,7 +40,7 @@ from onnxcompress.search.answer import write_answer
 from onnxcompress.search.candidates import CLEANED, Goal, Traits, traits_of
 from onnxcompress.search.checkpoint import Question, open_checkpoints
 from onnxcompress.search.choice import Choice, choose, rank
-from onnxcompress.search.draft import RECIPE, Draft, by_recipe, by_search
+from onnxcompress.search.draft import RECIPE, Draft, by_recipe, by_search, cleaned_up, start_of
 from onnxcompress.search.judge import Judge
 from onnxcompress.search.ladder import Ladder
 from onnxcompress.search.remarks import (
@@ -210,9 +210,13 @@ def compress(
         elif recipe is not None:
             drafts = [by_recipe(loaded, recipe, context, folder)]
         else:
-            traits = traits_of(loaded, has_data=samples.calibration is not None, goal=goal)
-            drafts = list(by_search(loaded, traits, context, folder, progress))
-            drafts += _pruned(loaded, traits, samples, drafts, choosing, budget, context, folder)
+            cleaned = cleaned_up(loaded, context, folder)
+            start = start_of(loaded, cleaned, context)
+            assert start.model is not None
+            traits = traits_of(start.model, has_data=samples.calibration is not None, goal=goal)
+            built = by_search(loaded, start, traits, context, folder, progress)
+            drafts = [cleaned, *built]
+            drafts += _pruned(start, traits, samples, drafts, choosing, budget, context, folder)
         # What a recipe made is not chosen among others, so all that is left is to judge it.
         measuring = final if recipe is not None else choosing
         baseline = _measure(drafts, measuring)
@@ -295,7 +299,7 @@ def _plan(recipe: Recipe | None, iteration: Iteration | None) -> Plan | None:
 
 
 def _pruned(
-    model: Model,
+    start: Draft,
     traits: Traits,
     samples: Samples,
     drafts: Sequence[Draft],
@@ -305,11 +309,12 @@ def _pruned(
     folder: Path,
 ) -> Sequence[Draft]:
     """The candidates that are pruned, or why none is."""
-    reason = ladder.unfit(model, traits, samples, context)
+    assert start.model is not None
+    reason = ladder.unfit(start.model, traits, samples, context)
     if reason is not None:
         return ladder.untried(reason)
     rungs = Ladder(
-        cleaned=drafts[0],
+        start=start,
         quantized=ladder.best_quantized(drafts, judge, budget, traits.goal),
         context=context,
         folder=folder,

@@ -138,7 +138,7 @@ class Ladder:
     """Builds pruned candidates and tests each before it goes on.
 
     Attributes:
-        cleaned: what is pruned.
+        start: what is pruned.
         quantized: what pruned models are quantized like: the best candidate that was not pruned.
         context: for the passes.
         folder: for the models.
@@ -147,7 +147,7 @@ class Ladder:
         clock: seconds from any start.
     """
 
-    cleaned: Draft
+    start: Draft
     quantized: Draft
     context: RuntimeContext
     folder: Path
@@ -173,13 +173,14 @@ class Ladder:
         advance(len(AMOUNTS), len(AMOUNTS))
 
     def _built(self, amount: float, end: float) -> Draft:
-        passes = (*pruned_by(amount), *self.quantized.recipe.passes[len(CLEAN_UP) :])
-        draft = _draft(amount, passes)
-        assert self.cleaned.model is not None
-        draft.model = clone(self.cleaned.model)
+        first = self.start.recipe.passes
+        passes = (*pruned_by(amount), *self.quantized.recipe.passes[len(first) :])
+        draft = _draft(amount, passes, first=first)
+        assert self.start.model is not None
+        draft.model = clone(self.start.model)
         try:
             reports = PassManager(passes).run(draft.model, self.context.telling(self._until(end)))
-            draft.passes = (*self.cleaned.passes, *reports)
+            draft.passes = (*self.start.passes, *reports)
             draft.remark = _shortfall(reports)
             path = save(draft.model, self.folder / f"{draft.name}.onnx")
             score = self.test(path, draft.name)
@@ -226,8 +227,13 @@ def _shortfall(reports: Sequence[PassReport]) -> str | None:
     return next((each.partition("; ")[2] for each in details if TOO_MUCH in each), None)
 
 
-def _draft(amount: float, passes: Sequence[Pass], unfit: str | None = None) -> Draft:
-    recipe = Recipe((*CLEAN_UP, *(passes or pruned_by(amount))))
+def _draft(
+    amount: float,
+    passes: Sequence[Pass],
+    unfit: str | None = None,
+    first: Sequence[Pass] = CLEAN_UP,
+) -> Draft:
+    recipe = Recipe((*first, *(passes or pruned_by(amount))))
     return Draft(_name(amount), recipe, unfit=unfit)
 
 

@@ -103,6 +103,7 @@ def test_what_is_no_table() -> None:
     assert why_no_table(gather, Constant("t", W)) == "does not read rows of a matrix"
     rows = node(parse("g (int64 i, float[4, 6] t) => (float[6] y) { [n] y = Gather(t, i) }"), "n")
     assert why_no_table(rows, Constant("t", W[0])) == "does not read rows of a matrix"
-    assert why_no_table(rows, Constant("t", W.astype("f2"))) == "its table is float16, not float32"
+    told = why_no_table(rows, Constant("t", W.astype("f2")))
+    assert told == "its table is float16, not float32; use-float32 before this pass changes that"
     broken = np.where(W > 1, np.inf, W).astype(np.float32)
     assert why_no_table(rows, Constant("t", broken)) == "its table holds NaN or infinite values"

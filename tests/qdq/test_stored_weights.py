@@ -184,7 +184,7 @@ def test_other_types_and_returned_weights_are_told(pass_: WeightStorage) -> None
     report = apply(pass_, model)
     assert not report.modified
     assert reasons(report) == {
-        "double": "its weight is float64, not float32",
+        "double": "its weight is float64, not float32; use-float32 before this pass changes that",
         "returned": "a graph returns its weight as it stands",
     }
 
@@ -192,9 +192,11 @@ def test_other_types_and_returned_weights_are_told(pass_: WeightStorage) -> None
 @every_pass
 def test_overrides(pass_: WeightStorage) -> None:
     model = model_of(
-        """g (float[N, 256] x) => (float[N, 96] y, float[N, 96] z, float[N, 96] u) {
-          [keep] y = MatMul(x, w)  [go] z = MatMul(x, w)  [other] u = MatMul(x, v) }""",
+        """g (float[N, 256] x) => (float[N, 96] y, float[N, 96] z, float[N, 96] u, float[N, 96] p) {
+          [keep] y = MatMul(x, w)  [go] z = MatMul(x, q)  [other] u = MatMul(x, v)
+          [kept] p = MatMul(x, w) }""",
         w=W,
+        q=-W,
         v=normal(256, 96, seed=2),
     )
     high = dataclasses.replace(pass_, min_elements=10**6)
@@ -202,6 +204,7 @@ def test_overrides(pass_: WeightStorage) -> None:
     report = apply(dataclasses.replace(pass_, overrides=overrides), model)
     assert reasons(report) == {
         "keep": EXCLUDED,
+        "kept": "'keep' reads its weight too and keeps it: stored twice, it grows",
         "other": "24576 elements < min_elements=1000000",
     }
     assert isinstance(node(model, "keep").inputs[1], Constant)

@@ -123,7 +123,7 @@ def _climbed(
     samples = _samples(folder, model, 400)
     cleaned = Draft("cleaned", Recipe(CLEAN_UP), model=model)
     rungs = Ladder(
-        cleaned=cleaned,
+        start=cleaned,
         quantized=cleaned,
         context=RuntimeContext(samples.calibration),
         folder=folder,
