@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
-from onnxcompress.ir.linear import Linear, stored_operand
+from onnxcompress.ir.linear import Linear, stored_operand, why_too_large
 from onnxcompress.ir.model import STANDARD, Model, Node, Tensor
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 from onnxcompress.tensor_types import TensorTypes
@@ -36,15 +36,22 @@ class FoldAffine(Pass):
 
     A scalar factor travels back through Reshape, Transpose and products of two activations to the
     linear node that can take it: the 1 / sqrt(d) of attention ends in the query's weight.
+
+    Attributes:
+        max_growth: bytes that folding may add to the file in all, where other nodes read a weight
+            that is not to change for them.
     """
 
     name: ClassVar[str] = "fold-affine"
     exact: ClassVar[bool] = True
 
+    max_growth: int = 2 << 10
+
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
         candidates = query.nodes(model, _FACTORS.keys())
         types = TensorTypes(model, context) if candidates else None
+        left = self.max_growth
         for node in candidates:
             index = stored_operand(node)
             if index is None or (node.op in ("Div", "Sub") and index == 0):
@@ -55,13 +62,17 @@ class FoldAffine(Pass):
                 edit.skip(node, EXCLUDED)
                 continue
             assert types is not None
-            reason = _fold(model, edit, node, index, types)
-            if reason:
-                edit.skip(node, reason)
+            done = _fold(model, edit, node, index, types, left)
+            if isinstance(done, str):
+                edit.skip(node, done)
+            else:
+                left -= done
 
 
-def _fold(model: Model, edit: Editor, node: Node, index: int, types: TensorTypes) -> str | None:
-    """Folds one node; or says why not."""
+def _fold(
+    model: Model, edit: Editor, node: Node, index: int, types: TensorTypes, left: int
+) -> int | str:
+    """Folds one node and returns the bytes that the file gains; or says why not."""
     stored = query.constant(node, index)
     assert stored is not None
     if stored.dtype.kind != "f":
@@ -84,11 +95,13 @@ def _fold(model: Model, edit: Editor, node: Node, index: int, types: TensorTypes
         return linear
     if value.ndim > (rank or 0):
         return f"its operand {list(value.shape)} may add an axis"
-    refusal = linear.scale_and_shift(edit, scale, shift)
-    if refusal is None:
-        edit.redirect(node.outputs[0], start)
-        edit.remove(node)
-    return refusal
+    growth = 0 if node.op in ("Add", "Sub") else linear.growth(model, node)
+    refusal = why_too_large(linear, growth, left) or linear.scale_and_shift(edit, scale, shift)
+    if refusal is not None:
+        return refusal
+    edit.redirect(node.outputs[0], start)
+    edit.remove(node)
+    return growth
 
 
 def _source_of_factor(model: Model, tensor: Tensor) -> Linear | str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
-from onnxcompress.ir.linear import Linear
+from onnxcompress.ir.linear import Linear, why_too_large
 from onnxcompress.ir.model import Model, Node
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 from onnxcompress.tensor_types import TensorTypes
@@ -24,15 +24,22 @@ class FoldBatchNorm(Pass):
     With s = gamma / sqrt(variance + epsilon), in float64. Conv, ConvTranspose, Gemm and MatMul take
     it; a MatMul keeps its shift as an Add. Source: ONNX BatchNormalization, opset 7-15, inference
     mode.
+
+    Attributes:
+        max_growth: bytes that folding may add to the file in all, where other nodes read a weight
+            that is not to change for them.
     """
 
     name: ClassVar[str] = "fold-batchnorm"
     exact: ClassVar[bool] = True
 
+    max_growth: int = 2 << 10
+
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
         norms = query.nodes(model, {"BatchNormalization"})
         types = TensorTypes(model, context) if norms else None
+        left = self.max_growth
         ranks = {norm: types.rank(norm.inputs[0]) for norm in norms if types}
         for norm in norms:
             if self.at(norm) is None:
@@ -49,12 +56,14 @@ class FoldBatchNorm(Pass):
             if linear.node.op == "MatMul" and ranks[norm] != 2:
                 edit.skip(norm, "normalizes axis 1, which is not known to be the MatMul's last")
                 continue
-            scale, shift = factors
-            refusal = linear.scale_and_shift(edit, scale, shift)
+            growth = linear.growth(model, norm)
+            refusal = why_too_large(linear, growth, left)
+            refusal = refusal or linear.scale_and_shift(edit, *factors)
             if refusal:
                 edit.skip(norm, refusal)
             else:
                 edit.bypass(norm)
+                left -= growth
 
 
 def _factors(norm: Node) -> tuple[np.ndarray, np.ndarray] | str:

@@ -71,6 +71,25 @@ class Linear:
         groups = self.node.int_attr("group", 1) if self.node.op == "ConvTranspose" else 1
         return self.weight.shape[axis] * groups
 
+    def growth(self, model: Model, follower: Node) -> int:
+        """Bytes that the file gains if the node's weight takes up what follows it.
+
+        That is the weight once more where other nodes read it, unless what follows them is alike.
+
+        Args:
+            model: the node's.
+            follower: what is to be folded.
+        """
+        readers = [each for each in query.consumers(self.weight) if each is not self.node]
+        alike = all(self._is_followed_alike(model, reader, follower) for reader in readers)
+        return 0 if alike and not model.is_output(self.weight) else self.weight.nbytes
+
+    def _is_followed_alike(self, model: Model, reader: Node, follower: Node) -> bool:
+        found = query.only_consumer(model, reader.outputs[0])
+        if found is not None and self.add is not None and found.op == "Add":
+            found = query.only_consumer(model, found.outputs[0])
+        return found is not None and _are_alike(found, follower)
+
     def scale_and_shift(
         self, edit: Editor, scale: np.ndarray, shift: np.ndarray | None
     ) -> str | None:
@@ -101,7 +120,8 @@ class Linear:
                 values = np.broadcast_to(total, self.channels).astype(dtype)
         if not np.isfinite(weight).all() or not (values is None or np.isfinite(values).all()):
             return f"the folded weight of {self.node.name!r} would leave the range of {dtype}"
-        edit.set_values(self.node, 1, weight, "weight scaled")
+        if not (scale == 1).all():  # readers of one weight that are scaled alike go on sharing one
+            edit.set_input(self.node, 1, edit.shared(self.weight.name, weight), "weight scaled")
         if values is not None:
             self._set_bias(edit, values)
         return None
@@ -159,6 +179,28 @@ class Linear:
         by_row = output_channel_axis(self.node, weight.ndim) == 0
         scaled = weight * scale.reshape([-1, 1, *ones] if by_row else [1, -1])
         return scaled
+
+
+def _are_alike(node: Node, other: Node) -> bool:
+    """Whether two nodes do the same to what they read that is computed."""
+    if node.op != other.op or node.attrs != other.attrs or len(node.inputs) != len(other.inputs):
+        return False
+    for first, second in zip(node.inputs, other.inputs, strict=True):
+        if isinstance(first, Constant) != isinstance(second, Constant):
+            return False
+        if isinstance(first, Constant) and isinstance(second, Constant) and first is not second:
+            same = first.dtype == second.dtype and first.shape == second.shape
+            if not same or not np.array_equal(first.values, second.values):
+                return False
+    return True
+
+
+def why_too_large(linear: Linear, growth: int, most: int) -> str | None:
+    """Why a weight that other nodes read as well is not stored once more; None if it may be."""
+    if growth <= most:
+        return None
+    name = linear.weight.name
+    return f"others read {name!r} too: storing it once more would add {growth} bytes"
 
 
 def stored_operand(node: Node) -> int | None:

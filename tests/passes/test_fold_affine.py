@@ -6,7 +6,16 @@ from onnxcompress.pass_base import EXCLUDED, Override
 from onnxcompress.passes import FoldAffine
 from tests.helpers import ops
 
-from .support import Array, apply, apply_exact, model_of, normal, reasons, stored_input
+from .support import (
+    Array,
+    apply,
+    apply_exact,
+    model_of,
+    normal,
+    reasons,
+    stored,
+    stored_input,
+)
 
 TOLERANCE = 1e-5
 IMAGE = {"x": normal(2, 6, 5, 4)}
@@ -275,3 +284,57 @@ def test_excluded() -> None:
     model, feeds = _scene("conv", "Mul(h, v)", np.array(2.0))
     pass_ = FoldAffine(overrides=(Override(None, nodes=("aff*",)),))
     assert reasons(apply_exact(pass_, model, feeds)) == {"affine": EXCLUDED}
+
+
+_SHARED = {
+    "MatMul": ("MatMul(x, w)", (64, 48), (48,)),
+    "Gemm": ("Gemm <transB = 1> (x, w)", (48, 64), (48,)),
+    "Conv": ("Conv(x, w)", (48, 16, 1, 1), (48, 1, 1)),
+    "ConvTranspose": ("ConvTranspose(x, w)", (16, 48, 1, 1), (48, 1, 1)),
+}
+
+
+def _shared(op: str, *, alike: bool) -> tuple[Model, dict[str, np.ndarray]]:
+    """Three nodes that read one weight, a factor and a shift behind each."""
+    call, shape, vector = _SHARED[op]
+    axes = "N, 16, 2, 2" if op.startswith("Conv") else "N, 64"
+    nodes, weights = [], {"w": normal(*shape)}
+    for k in range(3):
+        x = f"x{k}"
+        nodes.append(
+            f"h{k} = {call.replace('x', x)}  m{k} = Mul(h{k}, s{k})  a{k} = Add(m{k}, b{k})"
+            f"  y{k} = Relu(a{k})"
+        )
+        seed = 1 if alike else k + 1
+        weights[f"s{k}"] = normal(*vector, seed=seed)
+        weights[f"b{k}"] = normal(*vector, seed=seed + 9)
+    given = ", ".join(f"float[{axes}] x{k}" for k in range(3))
+    outs = ", ".join(
+        f"float[{axes.replace('16', '48').replace('64', '48')}] y{k}" for k in range(3)
+    )
+    model = model_of(f"g ({given}) => ({outs}) {{ {' '.join(nodes)} }}", **weights)
+    lengths = (2, 16, 2, 2) if op.startswith("Conv") else (2, 64)
+    return model, {f"x{k}": normal(*lengths, seed=k) for k in range(3)}
+
+
+@pytest.mark.parametrize("op", _SHARED)
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_shared_weight_is_not_stored_for_each_of_its_readers(op: str, alike: bool) -> None:
+    """Six layers that share a weight made the file 570 % as large."""
+    model, feeds = _shared(op, alike=alike)
+    report = apply_exact(FoldAffine(), model, feeds, tolerance=1e-5)
+    shapes = [each.shape for each in stored(model).values()]
+    assert shapes.count(_SHARED[op][1]) == 1
+    if alike:
+        assert "Mul" not in ops(model)
+        assert not reasons(report) or op == "MatMul"
+    else:
+        assert ops(model).count("Mul") >= 2
+        assert any("others read 'w' too: storing it" in each for each in reasons(report).values())
+
+
+def test_small_shared_weights_are_folded_up_to_a_limit() -> None:
+    model, feeds = _shared("MatMul", alike=False)
+    report = apply_exact(FoldAffine(max_growth=2 * 64 * 48 * 4), model, feeds, tolerance=1e-5)
+    assert report.error is None
+    assert "Mul" not in ops(model)

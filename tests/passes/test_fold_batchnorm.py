@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onnxcompress.ir.model import Model
+from onnxcompress.ir.model import Constant, Model
 from onnxcompress.pass_base import EXCLUDED, Override
 from onnxcompress.passes import FoldBatchNorm
 from tests.helpers import assert_same_outputs, ops, outputs
@@ -14,6 +14,7 @@ from .support import (
     normal,
     opset,
     reasons,
+    stored,
     stored_input,
 )
 
@@ -283,3 +284,32 @@ def test_excluded() -> None:
     model = _image("h = Conv(x, w)", 4, w=normal(4, 6, 1, 1))
     pass_ = FoldBatchNorm(overrides=(Override(None, nodes=("norm",)),))
     assert reasons(apply_exact(pass_, model, IMAGE)) == {"norm": EXCLUDED}
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_the_branches_of_a_siamese_net_go_on_sharing_a_weight(alike: bool) -> None:
+    other = "h" if alike else "g"
+    model = model_of(
+        f"""net (float[N, 16, 6, 6] l, float[N, 16, 6, 6] r) => (float[N, 32, 4, 4] y) {{
+          a = Conv(l, w, b)  p = BatchNormalization(a, g, g, g, v)
+          c = Conv(r, w, b)  q = BatchNormalization(c, {other}, g, g, v)  y = Sub(p, q) }}""",
+        w=normal(32, 16, 3, 3),
+        b=normal(32, seed=1),
+        g=normal(32, seed=2),
+        h=normal(32, seed=2),
+        v=np.abs(normal(32, seed=3)) + 0.1,
+    )
+    if not alike:
+        model = _with_other_scale(model)
+    feeds = {name: normal(2, 16, 6, 6, seed=seed) for seed, name in enumerate("lr")}
+    report = apply_exact(FoldBatchNorm(), model, feeds, tolerance=TOLERANCE * 10)
+    assert [each.shape for each in stored(model).values()].count((32, 16, 3, 3)) == 1
+    assert ops(model).count("BatchNormalization") == (0 if alike else 2)
+    if not alike:
+        assert any("others read 'w' too" in told for told in reasons(report).values())
+
+
+def _with_other_scale(model: Model) -> Model:
+    norm = next(node for node in reversed(model.graph.nodes) if node.op == "BatchNormalization")
+    norm.inputs[1] = Constant("other", normal(32, seed=8))
+    return model
