@@ -167,6 +167,12 @@ def _apply(pass_: Pass, model: Model, context: RuntimeContext) -> tuple[Editor, 
             for node, other in found.items()
         }
         model.graph, model.envelope = start.graph, start.envelope
+    for first, other in lifted.stored_twice() if lifted is not None and edit.modified else ():
+        detail = (
+            f"{first.name!r} and {other.name!r} read one weight in two ways: "
+            "scales lie along other axes, so each has integers of its own"
+        )
+        edit.changes.append(Change(Action.CHANGED, model.graph.name, "graph", detail))
     return edit, beside
 
 

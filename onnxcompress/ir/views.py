@@ -11,6 +11,7 @@ from onnx import helper
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import STANDARD, Constant, Model, Node, Tensor, Variable
+from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
 
 Values = Sequence[np.ndarray]
 
@@ -115,12 +116,18 @@ class Lifted:
         self._made: dict[Tensor, Constant] = {}
         self._places: list[tuple[_Place, Constant]] = []
         self._sources: dict[Node, frozenset[Constant]] = {}
+        self._read: dict[Node, tuple[Tensor, int]] = {}
+        """By product, its weight as the pass sees it, and the axis of output channels."""
         for node in query.nodes(model, WEIGHTS):
             for index in WEIGHTS[node.op]:
                 if index < len(node.inputs) and (found := sources(node.inputs[index])):
                     self._sources[node] = self._sources.get(node, frozenset()) | found
                     if not (once and any(map(_is_read_itself, found))):
                         self._lift(_Place(node, index, node.inputs[index]))
+            if node in self._sources and node.op in WEIGHTED_OPS:
+                weight = node.inputs[1]
+                rank = len(weight.shape) if isinstance(weight, Constant) else 2
+                self._read[node] = weight, output_channel_axis(node, rank)
 
     def _lift(self, place: _Place) -> None:
         node, tensor = place.node, place.tensor
@@ -178,6 +185,16 @@ class Lifted:
             if (reader := next(readers, None)) is not None:
                 found[node] = reader
         return found
+
+    def stored_twice(self) -> Sequence[tuple[Node, Node]]:
+        """Products that were packed by one weight each, along its rows and along its columns."""
+        packed: dict[frozenset[Constant], dict[tuple[Tensor, int], Node]] = {}
+        for node, read in self._read.items():
+            own = self._sources[node]
+            if not self._reads(node, own):
+                packed.setdefault(own, {}).setdefault(read, node)
+        groups = [list(alike.values()) for alike in packed.values() if len(alike) > 1]
+        return [(first, other) for first, *others in groups for other in others]
 
     def _reads(self, node: Node, own: frozenset[Constant]) -> bool:
         """Whether a node still reads what its weight was made of."""

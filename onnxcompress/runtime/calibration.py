@@ -140,7 +140,11 @@ def stream(
     done = 0
     for batch in data.batches(max(1, BATCH_BYTES // max(bytes_per_sample, 1))):
         values = session.run(batch.feeds, computed) if session else {}
-        values |= {name: batch.feeds[name] for name in tensors if name in inputs}
+        for name in inputs.intersection(tensors):  # an input that is not fed has its stored value
+            default = model.graph.defaults.get(name)
+            values[name] = (
+                default.values if name not in batch.feeds and default else batch.feeds[name]
+            )
         done += batch.count
         yield values
         values.clear()  # a batch must not outlive its turn beside the next one's

@@ -183,3 +183,16 @@ def test_tensors_are_declared_as_what_they_are() -> None:
     model = model_of(text)
     apply(GRAPH, model, data={"x": X})
     assert tensor(model, "a").dtype == np.float16
+
+
+@pytest.mark.parametrize("given", [("x",), ("x", "w")])
+def test_inputs_with_stored_values(given: tuple[str, ...]) -> None:
+    """What the data do not feed is a constant; what they could feed stays an input."""
+    text = "g (float[N, 64] x, float[64, 96] w) => (float[N, 96] y) { [n] y = MatMul(x, w) }"
+    model = model_of(text, w=W)
+    feeds = {"x": X}
+    before = outputs(model, feeds)["y"]
+    data = {"x": X, "w": np.stack([W] * len(X))}
+    apply(GRAPH, model, data={name: data[name] for name in given})
+    assert [each.name for each in model.graph.inputs] == (["x", "w"] if "w" in given else ["x"])
+    np.testing.assert_allclose(outputs(model, feeds)["y"], before, atol=0.02 * np.abs(before).max())

@@ -139,3 +139,42 @@ def test_else_the_true_reason_is_told(data: dict[str, np.ndarray] | None, reason
     assert list(model.graph.defaults) == ["w"]
     assert reasons(report)["product"].startswith("its weight is the input 'w'")
     assert reason in reasons(report)["product"]
+
+
+@pytest.mark.parametrize("pass_", PASSES, ids=lambda pass_: pass_.name)
+@pytest.mark.parametrize(
+    "back",
+    [
+        "v = Transpose <perm = [1, 0]> (w)  [up] y = MatMul(h, v)",
+        "[up] y = Gemm <transB = 1> (h, w)",
+    ],
+)
+def test_a_weight_that_is_read_both_ways_has_two_kinds_of_scales(pass_: Pass, back: str) -> None:
+    """An autoencoder with tied weights: what must be stored twice is told."""
+    text = (
+        f"g (float[N, 64] x) => (float[N, 64] y) {{ [down] d = MatMul(x, w)  h = Tanh(d)  {back} }}"
+    )
+    model, data = model_of(text, w=WEIGHT), {"x": X["x"][:, 0]}
+    before = outputs(model, data)["y"]
+    report = apply(pass_, model, data=data)
+    told = [change.detail for change in report.changes if change.op == "graph"]
+    assert told[-1].startswith("'down' and 'up' read one weight in two ways")
+    assert sqnr(before, outputs(model, data)["y"]) > 25
+
+
+RECURRENT = """g (float[5, N, 16] x) => (float[5, 1, N, 24] y) {
+  r = Tanh(x)  a = Transpose <perm = [1, 0]> (wi)  w = Unsqueeze(a, zero)
+  c = Concat <axis = 0> (wh, wg)  u = Unsqueeze(c, zero)  y = GRU <hidden_size = 24> (r, w, u) }"""
+
+
+@pytest.mark.parametrize("pass_", PASSES[:2], ids=lambda pass_: pass_.name)
+def test_recurrent_weights_behind_views(pass_: Pass) -> None:
+    """As the exporter from torch.export writes them."""
+    weights = {"wi": normal(16, 72) / 4, "wh": normal(24, 24) / 4, "wg": normal(48, 24) / 4}
+    model = model_of(RECURRENT, zero=np.array([0]), **weights)
+    feeds = {"x": normal(5, 3, 16)}
+    before = outputs(model, feeds)["y"]
+    apply(pass_, model)
+    kinds = {each.dtype.name for each in stored(model).values() if each.size > 72}
+    assert kinds == {"int8"}
+    assert sqnr(before, outputs(model, feeds)["y"]) > 30

@@ -172,3 +172,23 @@ def test_a_sequence_beside_a_tensor_is_written(tmp_path: Path) -> None:
     report = _compressed(_sequence(), x, tmp_path)
     told = [(each.name, each.metric, each.drop) for each in report.chosen.model.score.outputs]
     assert told == [("less", "r2", 0), ("y", "agreement", 0)]
+
+
+def _one(outputs: Any, labels: Any) -> float:
+    del labels
+    return float(set(outputs) == {"y"})
+
+
+@pytest.mark.slow
+def test_text_alone_is_judged_by_a_metric_of_ones_own(tmp_path: Path) -> None:
+    onnx.save(_strings(), tmp_path / "model.onnx")
+    np.savez(tmp_path / "data.npz", x=np.arange(24, dtype=np.int64))
+    report = compress(
+        tmp_path / "model.onnx",
+        tmp_path / "out.onnx",
+        data=str(tmp_path / "data.npz"),
+        recipe=Recipe.of([parse_pass("remove-noops")]),
+        metric=_one,
+    )
+    (output,) = report.chosen.model.score.outputs
+    assert (output.value, output.drop) == (1, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import onnx.parser
+import pytest
 
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.search.candidates import CANDIDATES, CLEAN_UP, Goal, Traits, traits_of
@@ -44,6 +45,24 @@ g (float[5,1,3] x) => (y) <float[1,2,3] w = {1,2,3,4,5,6}, float[1,2,2] r = {1,2
     found = traits_of(import_model(onnx.parser.parse_model(text)), has_data=True, goal=Goal.SPEED)
     assert found.recurrent_weights == 10
     assert found.product_weights == 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "v = Transpose(w)  y = MatMul(x, v)",
+        "v = Identity(w)  y = Gemm(x, v)",
+        "u = Unsqueeze(w, a)  v = Squeeze(u, a)  y = MatMul(x, v)",
+        "c = Cast <to = 11> (w)  v = Cast <to = 1> (c)  y = Gemm <transB = 1> (x, v)",
+        "c = Concat <axis = 0> (w, w)  y = MatMul(x, c)",
+    ],
+)
+def test_traits_look_through_views(call: str) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 2] x) => (y)
+      <float[2, 2] w = {1, 2, 3, 4}, int64[1] a = {0}> { CALL }"""
+    model = import_model(onnx.parser.parse_model(text.replace("CALL", call)))
+    assert traits_of(model, has_data=True, goal=Goal.SPEED).product_weights == 4
+    assert tried(traits_of(model, has_data=False, goal=Goal.SPEED)) == {"dynamic-int8"}
 
 
 def test_recurrent_models_try_dynamic() -> None:
