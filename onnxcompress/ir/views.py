@@ -126,8 +126,8 @@ class Lifted:
                         self._lift(_Place(node, index, node.inputs[index]))
             if node in self._sources and node.op in WEIGHTED_OPS:
                 weight = node.inputs[1]
-                rank = len(weight.shape) if isinstance(weight, Constant) else 2
-                self._read[node] = weight, output_channel_axis(node, rank)
+                axes = len(weight.shape) if isinstance(weight, Constant) else 2
+                self._read[node] = weight, output_channel_axis(node, axes)
 
     def _lift(self, place: _Place) -> None:
         node, tensor = place.node, place.tensor

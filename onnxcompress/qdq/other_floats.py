@@ -22,12 +22,12 @@ OTHER_FLOATS: Mapping[np.dtype, int] = {
 
 def floats_of_weights(model: Model) -> frozenset[np.dtype]:
     """Those of `OTHER_FLOATS` in which nodes read their weights."""
-    found = set()
+    found: set[np.dtype] = set()
     for node in query.nodes(model, WEIGHTS):
         for index in WEIGHTS[node.op]:
             if index < len(node.inputs):
                 dtype = _dtype(node.inputs[index])
-                if dtype in OTHER_FLOATS:
+                if dtype is not None and dtype in OTHER_FLOATS:
                     found.add(dtype)
     return frozenset(found)
 
