@@ -230,6 +230,13 @@ class Pass(ABC):
         """
         return self.opset
 
+    def packs_halves(self) -> bool:
+        """Whether it stores a weight in fewer bits than float16 and bfloat16 have.
+
+        If so, weights stored in those and cast up are packed as well.
+        """
+        return True
+
     def scaled(self, share: float) -> Self | None:
         """This pass asked for only a share of what it is to leave zero, for a round of pruning.
 

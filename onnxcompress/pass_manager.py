@@ -18,7 +18,7 @@ from onnxcompress.ir.model import Model, Tensor
 from onnxcompress.ir.opset import require_opset
 from onnxcompress.ir.sort import sort
 from onnxcompress.ir.verify import verify
-from onnxcompress.ir.views import Lifted
+from onnxcompress.ir.views import ANY_FLOAT, WIDE, Lifted
 from onnxcompress.pass_base import EXCLUDED, Override, Pass, PassReport
 from onnxcompress.runtime.check import RunCheck
 from onnxcompress.runtime.context import RuntimeContext
@@ -148,7 +148,9 @@ def _apply(pass_: Pass, model: Model, context: RuntimeContext) -> tuple[Editor, 
         edit = Editor(model)
         lifted = None
         if pass_.packs:
-            lifted = Lifted(model, edit, _ranks(model, context), once=pass_.packs_once)
+            floats = ANY_FLOAT if pass_.packs_halves() else WIDE
+            ranks = _ranks(model, context)
+            lifted = Lifted(model, edit, ranks, once=pass_.packs_once, floats=floats)
         names = tuple(map(glob.escape, beside))
         others = (Override(None, names), *pass_.overrides) if beside else pass_.overrides
         replace(pass_, overrides=others).run(model, edit, context)

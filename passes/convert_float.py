@@ -79,6 +79,10 @@ class ConvertFloat(WeightStorage):
         """See `Pass.required_opset`."""
         return _OPSETS[self.dtype]
 
+    def packs_halves(self) -> bool:
+        """See `Pass.packs_halves`."""
+        return self.dtype is SmallFloat.FLOAT8_E4M3FN
+
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
         if self.scope is Scope.STORAGE:

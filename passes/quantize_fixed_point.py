@@ -89,6 +89,10 @@ class QuantizeFixedPoint(Pass):
         """See `Pass.required_opset`."""
         return 13 if self.word_length <= 8 else 21
 
+    def packs_halves(self) -> bool:
+        """See `Pass.packs_halves`."""
+        return self.word_length <= 8
+
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
         if self.tensors is FixedPointTensors.WEIGHTS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 from onnx import helper
 
@@ -64,18 +65,30 @@ WEIGHTS: Mapping[str, Sequence[int]] = {
 """By operator, the inputs that are weights or tables where they are stored."""
 
 
-def sources(tensor: Tensor, depth: int = 0) -> frozenset[Constant] | None:
-    """The stored floats that a tensor is made of by views alone; None if it is made otherwise."""
+WIDE = frozenset(map(np.dtype, (np.float32, np.float64)))
+ANY_FLOAT = WIDE | frozenset(map(np.dtype, (np.float16, ml_dtypes.bfloat16)))
+"""Floats that weights are stored in; the small ones often behind a Cast to float32."""
+
+
+def sources(
+    tensor: Tensor, floats: Collection[np.dtype] = ANY_FLOAT, depth: int = 0
+) -> frozenset[Constant] | None:
+    """The stored floats that a tensor is made of by views alone; None if it is made otherwise.
+
+    Args:
+        tensor: any.
+        floats: the types that count; what is stored in others is packed already.
+        depth: views above it.
+    """
     if isinstance(tensor, Constant):
-        wide = tensor.dtype in (np.float32, np.float64)  # what is cast up is packed already
-        return frozenset([tensor]) if wide else None
+        return frozenset([tensor]) if tensor.dtype in floats else None
     node = query.producer(tensor)
     if node is None or depth > _DEEPEST or node.op not in VIEWS or node.domain not in STANDARD:
         return None
     joined = list(node.inputs) if node.op == "Concat" else list(node.inputs)[:1]
     if not all(isinstance(each, Constant) for each in list(node.inputs)[len(joined) :]):
         return None
-    parts = [sources(each, depth + 1) for each in joined]
+    parts = [sources(each, floats, depth + 1) for each in joined]
     return frozenset().union(*(part for part in parts if part)) if all(parts) else None
 
 
@@ -106,13 +119,21 @@ class Lifted:
         edit: names those; what it records is left to the pass.
         rank: tells how many axes a tensor has, None where that is not known.
         once: whether views of tensors that some node reads as its weight stay what they are.
+        floats: the types that stored weights may have.
     """
 
     def __init__(
-        self, model: Model, edit: Editor, rank: Callable[[Tensor], int | None], *, once: bool
+        self,
+        model: Model,
+        edit: Editor,
+        rank: Callable[[Tensor], int | None],
+        *,
+        once: bool,
+        floats: Collection[np.dtype] = ANY_FLOAT,
     ):
         self._edit = edit
         self._rank = rank
+        self._floats = floats
         self._made: dict[Tensor, Constant] = {}
         self._places: list[tuple[_Place, Constant]] = []
         self._sources: dict[Node, frozenset[Constant]] = {}
@@ -120,7 +141,7 @@ class Lifted:
         """By product, its weight as the pass sees it, and the axis of output channels."""
         for node in query.nodes(model, WEIGHTS):
             for index in WEIGHTS[node.op]:
-                if index < len(node.inputs) and (found := sources(node.inputs[index])):
+                if index < len(node.inputs) and (found := sources(node.inputs[index], floats)):
                     self._sources[node] = self._sources.get(node, frozenset()) | found
                     if not (once and any(map(_is_read_itself, found))):
                         self._lift(_Place(node, index, node.inputs[index]))
@@ -199,7 +220,8 @@ class Lifted:
     def _reads(self, node: Node, own: frozenset[Constant]) -> bool:
         """Whether a node still reads what its weight was made of."""
         indices = WEIGHTS.get(node.op, ())
-        read = [sources(node.inputs[index]) for index in indices if index < len(node.inputs)]
+        tensors = [node.inputs[index] for index in indices if index < len(node.inputs)]
+        read = [sources(each, self._floats) for each in tensors]
         return any(each is not None and not own.isdisjoint(each) for each in read)
 
 

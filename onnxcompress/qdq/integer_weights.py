@@ -95,6 +95,10 @@ class IntegerWeights(Pass):
         in_blocks = self.granularity is WeightGranularity.PER_BLOCK
         return max(_OPSETS[self.bits], _BLOCK_OPSET if in_blocks else 1)
 
+    def packs_halves(self) -> bool:
+        """See `Pass.packs_halves`."""
+        return self.bits < WeightBits.SIXTEEN
+
     def why_not(self, node: Node, weight: Constant | None) -> str | None:
         """Why a weight stays float, whatever reads it; None if it need not.
 

@@ -8,7 +8,15 @@ from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
 from onnxcompress.pass_base import EXCLUDED, Override, Pass
 from onnxcompress.pass_manager import PassManager
-from onnxcompress.passes import QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from onnxcompress.passes import (
+    ConvertFloat,
+    PalettizeWeights,
+    QuantizeDynamic,
+    QuantizeStatic,
+    QuantizeWeights,
+)
+from onnxcompress.passes.convert_float import SmallFloat
+from onnxcompress.qdq.integer_weights import WeightBits
 from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.runtime.session import Session
 from tests.helpers import outputs
@@ -24,6 +32,7 @@ VIEWS = {
     "Squeeze": ("v = Squeeze(w)", "v", WEIGHT[None]),
     "Unsqueeze": ("u = Unsqueeze(w, zero)  v = Squeeze(u, zero)", "v", WEIGHT),
     "Cast": ("v = Cast <to = 1> (w)", "v", WEIGHT.astype(np.float64)),
+    "half": ("v = Cast <to = 1> (w)", "v", WEIGHT.astype(np.float16)),
     "Concat": ("v = Concat <axis = 0> (w, w2)", "v", WEIGHT[:32]),
     "unit": ("", "w", WEIGHT[None]),
 }
@@ -58,7 +67,8 @@ def test_a_weight_behind_a_view_becomes_what_a_stored_one_does(view: str, pass_:
         each for each in stored(model).values() if each.dtype.kind == "f" and each.size > 64
     ]
     found, wanted = outputs(model, X)["y"], outputs(plain, X)["y"]
-    np.testing.assert_allclose(found, wanted, atol=1e-6 * np.abs(wanted).max())
+    off = 2e-2 if view == "half" else 1e-6
+    np.testing.assert_allclose(found, wanted, atol=off * np.abs(wanted).max())
 
 
 def test_what_stays_float_goes_on_reading_its_view() -> None:
@@ -178,3 +188,30 @@ def test_recurrent_weights_behind_views(pass_: Pass) -> None:
     kinds = {each.dtype.name for each in stored(model).values() if each.size > 72}
     assert kinds == {"int8"}
     assert sqnr(before, outputs(model, feeds)["y"]) > 30
+
+
+@pytest.mark.parametrize(
+    ("pass_", "packs"),
+    [
+        (QuantizeWeights(bits=WeightBits.SIXTEEN), False),
+        (ConvertFloat(dtype=SmallFloat.BFLOAT16), False),
+        (ConvertFloat(dtype=SmallFloat.FLOAT8_E4M3FN), True),
+        (PalettizeWeights(), True),
+    ],
+)
+def test_what_is_stored_in_half_is_stored_in_less_or_left(pass_: Pass, packs: bool) -> None:
+    model = _behind("half")
+    before = model.weight_bytes
+    assert apply(pass_, model).modified == packs
+    assert (model.weight_bytes < before) == packs
+
+
+@pytest.mark.parametrize("pass_", PASSES, ids=lambda pass_: pass_.name)
+def test_a_view_of_a_half_that_is_computed_with_says_so(pass_: Pass) -> None:
+    model = model_of(
+        "g (float16[N, 64] x) => (float16[N, 48] y) "
+        "{ v = Transpose <perm = [1, 0]> (w)  [n] y = MatMul(x, v) }",
+        w=WEIGHT.T.astype(np.float16),
+    )
+    told = reasons(apply(pass_, model, data={"x": X["x"][:, 0].astype(np.float16)}))
+    assert told["n"].startswith("its weight is float16, not float32; use-float32 before")
