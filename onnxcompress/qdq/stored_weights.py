@@ -85,6 +85,8 @@ class WeightStorage(Pass):
         if weight is None:
             return "its weight is not stored as float32 in the model"
         reason = why_not_float32(weight, self.min_elements)
+        if reason is None and node.op == "Gather" and weight.shape[-1:] == (1,):
+            return "its rows hold one number each: scales of a table"
         if reason is None and model.is_output(weight):
             reason = "a graph returns its weight as it stands"
         return why_not_finite(weight) if reason is None else reason

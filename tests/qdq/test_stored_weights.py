@@ -17,6 +17,7 @@ from onnxcompress.passes import (
     FoldConstants,
     MergeDuplicates,
     PalettizeWeights,
+    QuantizeWeights,
     TernarizeWeights,
 )
 from onnxcompress.qdq.stored_weights import WeightStorage
@@ -218,3 +219,18 @@ def test_opsets(pass_: WeightStorage, version: int) -> None:
     apply(pass_, model)
     assert model.opset == max(version, pass_.required_opset())
     assert executed_ops(io.to_bytes(model)) == {"MatMul": 1}
+
+
+@every_pass
+def test_scales_of_a_table_stay_as_they_are(pass_: WeightStorage) -> None:
+    """Small floats have no digits left for the smallest of them."""
+    model = model_of(
+        "g (int64[N] i, float[N, 64] x) => (float[N, 64] y, float[N, 2000] z) "
+        "{ y = Gather(t, i)  v = Transpose <perm = [1, 0]> (t)  z = MatMul(x, v) }",
+        t=normal(2000, 64),
+    )
+    apply(QuantizeWeights(), model)
+    before = model.weight_bytes
+    report = apply(pass_, model)
+    assert not report.modified and model.weight_bytes == before
+    assert "its rows hold one number each: scales of a table" in reasons(report).values()
