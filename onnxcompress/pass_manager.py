@@ -19,7 +19,7 @@ from onnxcompress.ir.opset import require_opset
 from onnxcompress.ir.sort import sort
 from onnxcompress.ir.verify import verify
 from onnxcompress.ir.views import ANY_FLOAT, WIDE, Lifted
-from onnxcompress.pass_base import EXCLUDED, Override, Pass, PassReport
+from onnxcompress.pass_base import EXCLUDED, Context, Override, Pass, PassReport
 from onnxcompress.runtime.check import RunCheck
 from onnxcompress.runtime.context import RuntimeContext
 
@@ -96,7 +96,7 @@ class PassManager:
             raised = require_opset(model, _required_opset(pass_))
             if raised:
                 check.raised(before, model)
-            edit, beside = _apply(pass_, model, context)
+            edit, beside = apply_pass(pass_, model, context)
             if (frozen or raised) and not edit.modified:  # nothing needed it
                 model.graph, model.envelope = before.graph, before.envelope
             elif frozen or raised:
@@ -136,8 +136,10 @@ def _frozen(model: Model, context: RuntimeContext) -> str:
     return f"{names}, which the data do not feed, are no inputs any more" if names else ""
 
 
-def _apply(pass_: Pass, model: Model, context: RuntimeContext) -> tuple[Editor, Mapping[str, str]]:
+def apply_pass(pass_: Pass, model: Model, context: Context) -> tuple[Editor, Mapping[str, str]]:
     """Runs a pass; again, without some nodes, where packed weights would stand beside float ones.
+
+    Nothing is raised to an opset before, nor sorted and verified afterwards.
 
     Returns:
         The edits, and why nodes were left out, by name.
@@ -178,7 +180,7 @@ def _apply(pass_: Pass, model: Model, context: RuntimeContext) -> tuple[Editor, 
     return edit, beside
 
 
-def _ranks(model: Model, context: RuntimeContext) -> Callable[[Tensor], int | None]:
+def _ranks(model: Model, context: Context) -> Callable[[Tensor], int | None]:
     """Tells how many axes a tensor has: by the file, else by running a sample."""
 
     def rank(tensor: Tensor) -> int | None:

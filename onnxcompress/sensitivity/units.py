@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import onnx
 
-from onnxcompress.clean import remove_unused
 from onnxcompress.ir import query
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.edit import Editor, Skip
@@ -17,7 +16,9 @@ from onnxcompress.ir.ops import WEIGHTED_OPS
 from onnxcompress.ir.sort import sort
 from onnxcompress.ir.sparse import SparseArray
 from onnxcompress.ir.to_proto import export_model
+from onnxcompress.ir.views import sources
 from onnxcompress.pass_base import EXCLUDED, Context, Override, Pass
+from onnxcompress.pass_manager import apply_pass
 
 WEIGHT_INPUTS = {
     **{op: spec.weight for op, spec in WEIGHTED_OPS.items()},
@@ -36,7 +37,7 @@ class Unit:
 
     Attributes:
         nodes: in execution order.
-        weight: what they read.
+        weight: what they read, through views or as it stands; the largest, if it is of several.
     """
 
     nodes: tuple[Node, ...]
@@ -50,19 +51,22 @@ class Unit:
 
 def find_units(model: Model) -> tuple[list[Unit], list[Skip]]:
     """The units of a model's main graph in execution order, and the nodes that are in none."""
-    readers: dict[Constant, list[Node]] = {}
+    readers: dict[frozenset[Constant], list[Node]] = {}
     skips: list[Skip] = []
     outermost = set(model.graph.nodes)
     for node in query.nodes(model, WEIGHT_INPUTS):
-        weight = query.constant(node, WEIGHT_INPUTS[node.op])
-        if weight is None or weight.dtype.kind != "f":
+        weight = sources(node.inputs[WEIGHT_INPUTS[node.op]])
+        if not weight:
             if node.op != "Gather":  # many of them read shapes
                 skips.append(Skip(node.name, node.op, "its weight is not stored as floats"))
         elif node not in outermost:
             skips.append(Skip(node.name, node.op, IN_BODY))
         else:
             readers.setdefault(weight, []).append(node)
-    units = [Unit(nodes=tuple(nodes), weight=weight) for weight, nodes in readers.items()]
+    units = [
+        Unit(nodes=tuple(nodes), weight=max(stored, key=lambda each: each.size))
+        for stored, nodes in readers.items()
+    ]
     return units, skips
 
 
@@ -87,10 +91,7 @@ def applied(pass_: Pass, model: Model, context: Context) -> tuple[Model, Editor]
         context: services for the pass.
     """
     variant = clone(model)
-    edit = Editor(variant)
-    pass_.run(variant, edit, context)
-    edit.finish()
-    remove_unused(variant, edit)
+    edit, _ = apply_pass(pass_, variant, context)
     sort(variant.graph)
     return variant, edit
 

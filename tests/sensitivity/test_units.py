@@ -124,3 +124,23 @@ def test_what_is_stored_sparse_counts_once() -> None:
     model = model_of("g (float[N, 50] x) => (float[N, 40] y) { y = MatMul(x, w) }", w=w)
     PassManager([StoreSparse(form=SparseForm.SPARSE_INITIALIZER)]).run(model)
     assert bytes_of(model) == pytest.approx(len(io.to_bytes(model)), abs=50)
+
+
+def test_weights_behind_views_belong_to_what_is_stored() -> None:
+    """A table that logits are made with, and a layer as it is exported without folding."""
+    model = model_of(
+        """g (int64[N] i) => (float[N, 40] y) {
+          [look] e = Gather(t, i)  u = Transpose <perm = [1, 0]> (w)  [layer] h = MatMul(e, u)
+          v = Transpose <perm = [1, 0]> (t)  [logits] y = MatMul(h, v) }""",
+        t=normal(40, 32),
+        w=normal(32, 32, seed=1),
+    )
+    units, skips = find_units(model)
+    assert [unit.names for unit in units] == [("look", "logits"), ("layer",)]
+    assert [unit.weight.name for unit in units] == ["t", "w"] and not skips
+    for unit in units:
+        variant, _ = applied(only(QuantizeWeights(min_elements=1), unit.nodes), model, CONTEXT)
+        packed = [each.size for each in variant.constants() if each.dtype == np.int8]
+        assert max(packed) == unit.weight.size
+        floats = [each.size for each in variant.constants() if each.dtype == np.float32]
+        assert unit.weight.size not in floats
