@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import attention, branching, diffusion, images, mobile, recurrent, residual, windows
+from benchmarks.zoo.modules import branching, diffusion, images, mobile, recurrent, residual
+
+from . import attention, windows
 from .specification import Architecture, Exporter, Input
 
 _TOKENS = Input("input_ids", ("batch", "sequence"), tokens=attention.VOCABULARY)

@@ -16,16 +16,16 @@ def _double(inner: int, outer: int) -> nn.Sequential:
 class UNet(nn.Module):
     """Skips by Concat (Ronneberger et al., 2015); one step up is learned, one resized."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1):
         super().__init__()
-        self.outer = _double(3, 8)
-        self.middle = _double(8, 12)
-        self.inner = _double(12, 16)
-        self.learned_up = nn.ConvTranspose2d(16, 12, 2, 2)
-        self.after_learned = _double(24, 12)
-        self.resized = nn.Conv2d(12, 8, 1)
-        self.after_resized = _double(16, 8)
-        self.head = nn.Conv2d(8, 2, 1)
+        self.outer = _double(3, 8 * times)
+        self.middle = _double(8 * times, 12 * times)
+        self.inner = _double(12 * times, 16 * times)
+        self.learned_up = nn.ConvTranspose2d(16 * times, 12 * times, 2, 2)
+        self.after_learned = _double(24 * times, 12 * times)
+        self.resized = nn.Conv2d(12 * times, 8 * times, 1)
+        self.after_resized = _double(16 * times, 8 * times)
+        self.head = nn.Conv2d(8 * times, 2, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         outer = self.outer(image)
@@ -46,14 +46,14 @@ class _Residual(nn.Module):
         return x + 0.5 * self.second(F.leaky_relu(self.first(x), 0.1))
 
 
-def super_resolution() -> nn.Module:
+def super_resolution(times: int = 1) -> nn.Module:
     """EDSR's way up: four times the channels, then PixelShuffle (Lim et al., 2017)."""
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
-        _Residual(8),
-        nn.Conv2d(8, 32, 3, padding=1),
+        nn.Conv2d(3, 8 * times, 3, padding=1),
+        _Residual(8 * times),
+        nn.Conv2d(8 * times, 32 * times, 3, padding=1),
         nn.PixelShuffle(2),
-        nn.Conv2d(8, 12, 3, padding=1),
+        nn.Conv2d(8 * times, 12, 3, padding=1),
         nn.PixelShuffle(2),
     )
 

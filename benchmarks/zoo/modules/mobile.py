@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +33,15 @@ class _InvertedResidual(nn.Module):
         return x + self.body(x) if self.adds else self.body(x)
 
 
+def _scaled(times: int) -> Callable[..., nn.Module]:
+    """Makes inverted residuals with channels by the multiple."""
+
+    def block(inner: int, outer: int, hidden: int, **options: Any) -> nn.Module:
+        return _InvertedResidual(inner * times, outer * times, hidden=hidden * times, **options)
+
+    return block
+
+
 class _SqueezeExcite(nn.Module):
     def __init__(self, channels: int, squeezed: int):
         super().__init__()
@@ -45,38 +57,40 @@ class _SqueezeExcite(nn.Module):
         return x * self.gate(x)
 
 
-def mobilenet_v2() -> nn.Module:
+def mobilenet_v2(times: int = 1) -> nn.Module:
     """Inverted residuals with ReLU6 (Sandler et al., 2018)."""
+    block = _scaled(times)
     return nn.Sequential(
-        conv_norm(3, 8, stride=2),
+        conv_norm(3, 8 * times, stride=2),
         nn.ReLU6(),
-        _InvertedResidual(8, 8, hidden=24, stride=1, activation=nn.ReLU6),
-        _InvertedResidual(8, 12, hidden=24, stride=2, activation=nn.ReLU6),
-        _InvertedResidual(12, 12, hidden=36, stride=1, activation=nn.ReLU6),
-        conv_norm(12, 20, 1),
+        block(8, 8, 24, stride=1, activation=nn.ReLU6),
+        block(8, 12, 24, stride=2, activation=nn.ReLU6),
+        block(12, 12, 36, stride=1, activation=nn.ReLU6),
+        conv_norm(12 * times, 20 * times, 1),
         nn.ReLU6(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Dropout(0.2),
-        nn.Linear(20, 5),
+        nn.Linear(20 * times, 5),
     )
 
 
-def mobilenet_v3() -> nn.Module:
+def mobilenet_v3(times: int = 1) -> nn.Module:
     """The same with HardSwish and squeeze-and-excite (Howard et al., 2019)."""
+    block = _scaled(times)
     return nn.Sequential(
-        conv_norm(3, 8, stride=2),
+        conv_norm(3, 8 * times, stride=2),
         nn.Hardswish(),
-        _InvertedResidual(8, 8, hidden=16, stride=1, activation=nn.ReLU, squeeze=8),
-        _InvertedResidual(8, 12, hidden=24, stride=2, activation=nn.Hardswish, squeeze=8),
-        _InvertedResidual(12, 12, hidden=24, stride=1, activation=nn.Hardswish, squeeze=8),
-        conv_norm(12, 20, 1),
+        block(8, 8, 16, stride=1, activation=nn.ReLU, squeeze=8),
+        block(8, 12, 24, stride=2, activation=nn.Hardswish, squeeze=8),
+        block(12, 12, 24, stride=1, activation=nn.Hardswish, squeeze=8),
+        conv_norm(12 * times, 20 * times, 1),
         nn.Hardswish(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(20, 16),
+        nn.Linear(20 * times, 16 * times),
         nn.Hardswish(),
-        nn.Linear(16, 5),
+        nn.Linear(16 * times, 5),
     )
 
 
@@ -109,20 +123,20 @@ class _ShuffleUnit(nn.Module):
         return _shuffle(torch.cat((kept, self.body(worked)), dim=1), 2)
 
 
-def shufflenet_v2() -> nn.Module:
+def shufflenet_v2(times: int = 1) -> nn.Module:
     """Split, Concat and channel shuffles by Reshape and Transpose (Ma et al., 2018)."""
     return nn.Sequential(
-        conv_norm(3, 8),
+        conv_norm(3, 8 * times),
         nn.ReLU(),
         nn.MaxPool2d(3, 2, 1),
-        _ShuffleUnit(8, 16, 2),
-        _ShuffleUnit(16, 16, 1),
-        _ShuffleUnit(16, 16, 1),
-        conv_norm(16, 20, 1),
+        _ShuffleUnit(8 * times, 16 * times, 2),
+        _ShuffleUnit(16 * times, 16 * times, 1),
+        _ShuffleUnit(16 * times, 16 * times, 1),
+        conv_norm(16 * times, 20 * times, 1),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(20, 5),
+        nn.Linear(20 * times, 5),
     )
 
 

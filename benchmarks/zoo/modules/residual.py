@@ -68,9 +68,14 @@ def bottleneck_resnet() -> nn.Module:
     )
 
 
-def resnext() -> nn.Module:
+def resnext(times: int = 1) -> nn.Module:
     """Bottlenecks around a grouped convolution (Xie et al., 2016)."""
-    return _classifier(_bottleneck(8, 24, 1, groups=4), _bottleneck(24, 32, 2, groups=4), width=32)
+    return _classifier(
+        _bottleneck(8 * times, 24 * times, 1, groups=4),
+        _bottleneck(24 * times, 32 * times, 2, groups=4),
+        width=32 * times,
+        stem=8 * times,
+    )
 
 
 class _ZeroPadded(nn.Module):

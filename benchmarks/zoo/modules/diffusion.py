@@ -38,16 +38,16 @@ class _PixelAttention(nn.Module):
         return x + self.output(mixed.reshape(batch, width, height, wide))
 
 
-def denoiser() -> nn.Module:
+def denoiser(times: int = 1) -> nn.Module:
     """One level down and up (Ho et al., 2020), without the time."""
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
-        _Residual(8, 16),
-        nn.Conv2d(16, 16, 3, 2, 1),
-        _PixelAttention(16, 4),
-        _Residual(16, 16),
+        nn.Conv2d(3, 8 * times, 3, padding=1),
+        _Residual(8 * times, 16 * times),
+        nn.Conv2d(16 * times, 16 * times, 3, 2, 1),
+        _PixelAttention(16 * times, 4),
+        _Residual(16 * times, 16 * times),
         nn.Upsample(scale_factor=2.0),
-        nn.GroupNorm(4, 16),
+        nn.GroupNorm(4, 16 * times),
         nn.SiLU(),
-        nn.Conv2d(16, 3, 3, padding=1),
+        nn.Conv2d(16 * times, 3, 3, padding=1),
     )

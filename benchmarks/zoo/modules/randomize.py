@@ -11,7 +11,8 @@ def randomize(module: nn.Module, *, seed: int = 0) -> nn.Module:
 
     Vectors called weight are scales and slopes from 0.4 to 1.4, running variances lie between 0.5
     and 2, other vectors are normal with a deviation of 0.3, and what has more axes is drawn so that
-    activations keep their size from one product to the next.
+    activations keep their size from one product to the next. Other buffers (frequencies of
+    positions, say) are no weights and stay.
     """
     random = torch.Generator().manual_seed(seed)
 
@@ -19,10 +20,9 @@ def randomize(module: nn.Module, *, seed: int = 0) -> nn.Module:
         return low + (high - low) * torch.rand(tensor.shape, generator=random)
 
     with torch.no_grad():
-        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        buffers = [each for each in module.named_buffers() if "running_" in each[0]]
+        for name, tensor in [*module.named_parameters(), *buffers]:
             last = name.rpartition(".")[2]
-            if not tensor.is_floating_point():
-                continue
             if last == "running_var":
                 tensor.copy_(uniform(tensor, 0.5, 2))
             elif tensor.ndim == 1 and last == "weight":

@@ -1,0 +1,1 @@
+"""Small torch models of families that are exported much, with channels by a multiple."""
