@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import multiprocessing
-import os
-import warnings
-from contextlib import redirect_stdout
 from enum import Enum
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.zoo.apart import ApartError, apart
 from benchmarks.zoo.inputs import Input
 from benchmarks.zoo.specimen import SIZES
 from benchmarks.zoo.table import SPECIMENS
@@ -25,11 +20,6 @@ from onnxcompress.runtime.session import Session
 
 TIMEOUT: Final = 300
 """Seconds for one export."""
-
-_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-_PROCESSES: Final = multiprocessing.get_context(_METHOD)
-if _METHOD == "forkserver":  # what takes the longest is imported once for all
-    _PROCESSES.set_forkserver_preload([__name__, "transformers", "onnxscript"])
 
 
 class Exporter(Enum):
@@ -89,47 +79,15 @@ def build(folder: Path, specimen: str, exporter: Exporter, timeout: float = TIME
 def _export(path: Path, specimen: str, exporter: Exporter, timeout: float, *, is_open: bool) -> str:
     """Returns why it failed; empty if it did not."""
     draft = path.with_suffix(".draft")
-    receiver, sender = _PROCESSES.Pipe(duplex=False)
-    arguments = (sender, specimen, exporter, draft, is_open)
-    process = _PROCESSES.Process(target=_child, args=arguments)
-    process.start()
-    sender.close()
-    process.join(timeout)
-    if process.exitcode is None:
-        process.kill()
-        process.join()
-        return f"took more than {timeout:.0f} s"
-    if process.exitcode:
-        return f"the process ended with {process.exitcode}"
-    failure: str = receiver.recv()
-    if not failure:
-        draft.rename(path)
-    return failure
+    try:
+        apart(export, specimen, exporter, draft, is_open, timeout=timeout)
+    except ApartError as fault:
+        return str(fault)
+    draft.rename(path)
+    return ""
 
 
-def _child(
-    sender: Connection, specimen: str, exporter: Exporter, path: Path, is_open: bool
-) -> None:
-    warnings.simplefilter("ignore")
-    logging.disable()
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        try:
-            export(specimen, exporter, path, is_open=is_open)
-        except Exception as fault:
-            sender.send(_told(fault))
-            return
-    sender.send("")
-
-
-def _told(fault: BaseException) -> str:
-    """The first line of the exception that others were raised from."""
-    while fault.__cause__ is not None:
-        fault = fault.__cause__
-    lines = str(fault).strip().splitlines() or ["no message"]
-    return f"{type(fault).__name__}: {lines[0]}"[:300]
-
-
-def export(specimen: str, exporter: Exporter, path: Path, *, is_open: bool) -> None:
+def export(specimen: str, exporter: Exporter, path: Path, is_open: bool) -> None:
     """Exports an architecture in this process, and checks the file against torch.
 
     Raises:

@@ -1,0 +1,71 @@
+"""Calls functions in processes of their own, so that one that hangs or crashes ends no other."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_PROCESSES: Final = multiprocessing.get_context(_METHOD)
+if _METHOD == "forkserver":  # what takes the longest is imported once for all
+    _PROCESSES.set_forkserver_preload(["benchmarks.zoo.table", "transformers", "onnxscript"])
+
+_LENGTH: Final = 300
+"""Characters of a failure."""
+
+
+class ApartError(Exception):
+    """The function raised, crashed or took too long; the message is one line."""
+
+
+def apart(function: Callable[..., T], *arguments: Any, timeout: float) -> T:
+    """What a function of a module gives, called in a fresh process; what it prints is dropped.
+
+    Raises:
+        ApartError: it gave nothing.
+    """
+    receiver, sender = _PROCESSES.Pipe(duplex=False)
+    process = _PROCESSES.Process(target=_child, args=(sender, function, arguments))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(timeout):
+            raise ApartError(f"took more than {timeout:.0f} s")
+        failure, value = receiver.recv()
+    except EOFError:
+        process.join()
+        raise ApartError(f"the process ended with {process.exitcode}") from None
+    finally:
+        process.kill()
+        process.join()
+    if failure:
+        raise ApartError(failure)
+    found: T = value
+    return found
+
+
+def _child(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    warnings.simplefilter("ignore")
+    logging.disable()
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        try:
+            sender.send(("", function(*arguments)))
+        except Exception as fault:
+            sender.send((_told(fault), None))
+
+
+def _told(fault: BaseException) -> str:
+    """The first line of the exception that others were raised from."""
+    while fault.__cause__ is not None:
+        fault = fault.__cause__
+    lines = str(fault).strip().splitlines() or ["no message"]
+    return f"{type(fault).__name__}: {lines[0]}"[:_LENGTH]
