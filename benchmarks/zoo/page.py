@@ -33,7 +33,7 @@ def _summary(rows: Sequence[Row], exported: Sequence[Row]) -> Iterator[str]:
     names = {row.name.rpartition(".")[0] for row in exported}
     both = Counter(row.name.rpartition(".")[0] for row in exported)
     pairs = sum(count > 1 for count in both.values())
-    yield f"{len(names)} architectures with small widths and random weights, {pairs} of them by both"
+    yield f"{len(names)} architectures, small and with random weights, {pairs} of them by both"
     yield f"exporters; {len(exported)} of {len(rows)} exports succeeded. Each is inspected, cleaned"
     yield "up, and from there compressed by recipes of the search and by"
     yield "`prune-channels:target=macs,amount=0.3` with `strip-pruned`. Told are bytes of the file"
