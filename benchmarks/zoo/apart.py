@@ -7,9 +7,7 @@ import multiprocessing
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -56,11 +54,13 @@ def apart(function: Callable[..., T], *arguments: Any, timeout: float) -> T:
 def _child(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     warnings.simplefilter("ignore")
     logging.disable()
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
-        try:
-            sender.send(("", function(*arguments)))
-        except Exception as fault:
-            sender.send((_told(fault), None))
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # torch prints whole graphs past sys.stdout
+        os.dup2(nowhere, stream)
+    try:
+        sender.send(("", function(*arguments)))
+    except Exception as fault:
+        sender.send((_told(fault), None))
 
 
 def _told(fault: BaseException) -> str:

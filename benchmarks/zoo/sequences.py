@@ -10,6 +10,7 @@ from benchmarks.zoo.specimen import IDS, MASK, VOCABULARY, from_config
 
 _STATES = "last_hidden_state"
 _ANSWER = Input("decoder_input_ids", ("batch", "sequence"), tokens=VOCABULARY)
+_ANSWERED = Input("decoder_attention_mask", ("batch", "sequence"), mask=True)
 _WAVE = Input("input_values", ("batch", 3200))
 _MEL = Input("input_features", ("batch", 40, 64))
 _ENCODED = Input("encoder_hidden_states", ("batch", "past", 128))
@@ -22,6 +23,7 @@ _T5: Final = {
     "d_ff": 512,
     "num_layers": 2,
     "num_heads": 8,
+    "attn_implementation": "eager",
 }
 _BART: Final = {
     "vocab_size": VOCABULARY,
@@ -83,7 +85,7 @@ SEQUENCES: Final = (
     _text(
         "trocr-decoder",
         "TrOCRForCausalLM",
-        (IDS, _ENCODED),
+        (IDS, MASK, _ENCODED),
         "logits",
         vocab_size=VOCABULARY,
         d_model=128,
@@ -97,7 +99,7 @@ SEQUENCES: Final = (
     _speech(
         "whisper",
         "WhisperForConditionalGeneration",
-        (_MEL, _ANSWER),
+        (_MEL, _ANSWER, _ANSWERED),
         "logits",
         **_WHISPER,
         options={"use_cache": False},

@@ -19,7 +19,8 @@ from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.inspection import inspect_model
 from onnxcompress.ir import io
-from onnxcompress.ir.model import Model
+from onnxcompress.ir.model import Model, Tensor
+from onnxcompress.ir.views import VIEWS
 from onnxcompress.pass_base import Pass, PassReport
 from onnxcompress.pass_manager import OnError, PassManager
 from onnxcompress.recipe import parse_pass
@@ -120,7 +121,7 @@ def _run(name: str, source: Path, samples: Path, work: Path) -> Outcome:
         macs=sum(remaining.values()) / total if step.prunes and total else None,
         rolled_back=tuple(f"{each.name}: {each.error}" for each in reports if each.error),
         reasons=tuple(_reasons(reports))[:_MOST_REASONS],
-        unexplained=tuple(_unexplained(model, reports)) if step.packs else (),
+        unexplained=tuple(_unexplained(before, model, reports)) if step.packs else (),
         left=largest_left(before, costs, remaining, reports, context) if step.prunes else None,
         problem=problem,
     )
@@ -167,11 +168,19 @@ def _reasons(reports: Iterable[PassReport]) -> Iterator[Reason]:
     yield from sorted(found.values(), key=lambda each: -each.count)
 
 
-def _unexplained(model: Model, reports: Iterable[PassReport]) -> Iterator[str]:
-    """Readers of large float weights that no pass gives a reason for."""
+def _unexplained(before: Model, model: Model, reports: Iterable[PassReport]) -> Iterator[str]:
+    """Readers of large float weights, through views, that no pass gives a reason for."""
     told = {skip.node for report in reports for skip in report.skips}
+    names = {node.name for _, node in before.nodes()}  # scales that a pass adds need no reason
     for constant in model.constants():
-        if np.dtype(constant.dtype).kind != "f" or constant.size < LEAST_ELEMENTS:
-            continue
-        if not any(node.name in told for node in constant.outputs):
-            yield from (node.name for node in constant.outputs[:1])
+        if np.dtype(constant.dtype).kind == "f" and constant.size >= LEAST_ELEMENTS:
+            readers = [name for name in _readers(constant) if name in names]
+            if readers and not told.intersection(readers):
+                yield readers[0]
+
+
+def _readers(tensor: Tensor) -> Iterator[str]:
+    for node in tensor.outputs:
+        yield node.name
+        if node.op in VIEWS:
+            yield from _readers(node.outputs[0])

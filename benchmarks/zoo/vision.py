@@ -22,6 +22,7 @@ _SWIN: Final = {
     "depths": [2, 2],
     "num_heads": [4, 8],
     "window_size": 4,
+    "attn_implementation": "eager",
 }
 _STAGES: Final = {"hidden_sizes": [32, 64, 96, 128], "depths": [1, 1, 2, 1]}
 
