@@ -59,8 +59,9 @@ def _build(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Runs, and writes the page and the figures after each architecture."""
+    from benchmarks.zoo.outcome import load, save
     from benchmarks.zoo.page import page
-    from benchmarks.zoo.run import in_order, load, rows_of, save
+    from benchmarks.zoo.run import in_order, rows_of
 
     rows = load(options.json)
     known = set(rows) if options.resume else set()

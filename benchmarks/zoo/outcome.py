@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -85,6 +86,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Bytes beside the original's."""
         return self.bytes / self.original_bytes if self.original_bytes else 1.0
 
+    @property
+    def falls_short(self) -> bool:
+        """Whether pruning cut less than it should."""
+        return self.macs is not None and self.macs > 1 - LEAST_CUT
+
     def faults(self) -> Iterator[str]:
         """What must not be, in words."""
         if self.failure:
@@ -101,8 +107,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             yield f"no reason given for {self.unexplained[0]!r}{more}"
         elif not self.changed and not self.reasons and self.step not in _MAY_FIND_NOTHING:
             yield "nothing done and no reason given"
-        if self.macs is not None and self.macs > 1 - LEAST_CUT:
-            yield f"only {1 - self.macs:.0%} of the MACs cut"
+        if self.falls_short and not (self.left and self.left.reason):
+            yield "too few MACs cut, and no reason given"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -125,3 +131,17 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def of(self, step: str) -> Outcome | None:
         """The outcome of a step; None if it was not run."""
         return next((each for each in self.outcomes if each.step == step), None)
+
+
+def load(path: Path) -> dict[str, Row]:
+    """The rows of earlier runs, by name."""
+    if not path.is_file():
+        return {}
+    return {row.name: row for row in msgspec.json.decode(path.read_bytes(), type=list[Row])}
+
+
+def save(path: Path, rows: Sequence[Row]) -> None:
+    """Writes rows, one a line, so that changes can be read."""
+    lines = ",\n".join(msgspec.json.encode(row).decode() for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")

@@ -49,9 +49,7 @@ def _faults(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _uncut(rows: Sequence[Row]) -> Iterator[str]:
-    found = [
-        (row, outcome) for row in rows if (outcome := row.of(_PRUNE)) and _falls_short(outcome)
-    ]
+    found = [(row, each) for row in rows if (each := row.of(_PRUNE)) and each.falls_short]
     if not found:
         yield "None."
         return
@@ -59,12 +57,14 @@ def _uncut(rows: Sequence[Row]) -> Iterator[str]:
     yield "|---|---:|---|---:|---|"
     for row, outcome in found:
         left = outcome.left
-        node = f"`{left.node}` ({left.op}) | {left.share:.0%} | {left.reason}" if left else " | | "
-        yield f"| {row.name} | {_cut(outcome)} | {node} |"
+        node = (
+            f"`{left.node}` ({left.op}) | {left.share:.0%} | {_cell(left.reason)}" if left else ""
+        )
+        yield f"| {row.name} | {_cut(outcome)} | {node or ' | | '} |"
 
 
-def _falls_short(outcome: Outcome) -> bool:
-    return bool(outcome.failure) or (outcome.macs is not None and outcome.macs > 1 - LEAST_CUT)
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from benchmarks.zoo.apart import ApartError, apart
@@ -63,20 +62,6 @@ def _outcomes(source: Path, specimen: str, timeout: float) -> Iterator[Outcome]:
                 yield Outcome(step=step, failure=told)
                 if step == CLEANED:  # the others start from what it leaves
                     return
-
-
-def load(path: Path) -> dict[str, Row]:
-    """The rows of earlier runs, by name."""
-    if not path.is_file():
-        return {}
-    return {row.name: row for row in msgspec.json.decode(path.read_bytes(), type=list[Row])}
-
-
-def save(path: Path, rows: Sequence[Row]) -> None:
-    """Writes rows, one a line, so that changes can be read."""
-    lines = ",\n".join(msgspec.json.encode(row).decode() for row in rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def in_order(rows: dict[str, Row]) -> list[Row]:

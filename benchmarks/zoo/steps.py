@@ -19,8 +19,8 @@ from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.inspection import inspect_model
 from onnxcompress.ir import io
-from onnxcompress.ir.model import Model, Tensor
-from onnxcompress.ir.views import VIEWS
+from onnxcompress.ir.model import Model, Node, Tensor
+from onnxcompress.ir.views import VIEWS, WEIGHTS
 from onnxcompress.pass_base import Pass, PassReport
 from onnxcompress.pass_manager import OnError, PassManager
 from onnxcompress.recipe import parse_pass
@@ -174,13 +174,15 @@ def _unexplained(before: Model, model: Model, reports: Iterable[PassReport]) -> 
     names = {node.name for _, node in before.nodes()}  # scales that a pass adds need no reason
     for constant in model.constants():
         if np.dtype(constant.dtype).kind == "f" and constant.size >= LEAST_ELEMENTS:
-            readers = [name for name in _readers(constant) if name in names]
+            readers = [node.name for node in _readers(constant) if node.name in names]
             if readers and not told.intersection(readers):
                 yield readers[0]
 
 
-def _readers(tensor: Tensor) -> Iterator[str]:
+def _readers(tensor: Tensor) -> Iterator[Node]:
+    """Nodes that read a tensor as a weight."""
     for node in tensor.outputs:
-        yield node.name
-        if node.op in VIEWS:
+        if node.op in WEIGHTS:
+            yield node
+        elif node.op in VIEWS:
             yield from _readers(node.outputs[0])
