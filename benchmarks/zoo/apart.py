@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-_PROCESSES: Final = multiprocessing.get_context(_METHOD)
+_PROCESSES: Final[Any] = multiprocessing.get_context(_METHOD)
 if _METHOD == "forkserver":  # what takes the longest is imported once for all
     _PROCESSES.set_forkserver_preload(["benchmarks.zoo.table", "transformers", "onnxscript"])
 

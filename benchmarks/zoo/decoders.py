@@ -12,7 +12,7 @@ from benchmarks.zoo.specimen import IDS, MASK, VOCABULARY, FromConfig, Specimen,
 
 _LAYERS, _HEADS, _WIDTH = 2, 8, 128
 
-_LLAMA: Final = {
+_LLAMA: Final[dict[str, Any]] = {
     "vocab_size": VOCABULARY,
     "hidden_size": _WIDTH,
     "num_hidden_layers": _LAYERS,
@@ -20,8 +20,8 @@ _LLAMA: Final = {
     "intermediate_size": 352,
     "max_position_embeddings": 64,
 }
-_SHARED: Final = {**_LLAMA, "num_key_value_heads": 4, "head_dim": 16}
-_GPT2: Final = {
+_SHARED: Final[dict[str, Any]] = {**_LLAMA, "num_key_value_heads": 4, "head_dim": 16}
+_GPT2: Final[dict[str, Any]] = {
     "vocab_size": VOCABULARY,
     "n_embd": _WIDTH,
     "n_layer": _LAYERS,
@@ -45,7 +45,7 @@ class _WithPast(nn.Module):
         """Scores, then keys and values of what was read so far."""
         from transformers import DynamicCache
 
-        cache = DynamicCache()
+        cache: Any = DynamicCache()
         for layer in range(_LAYERS):
             cache.update(past[2 * layer], past[2 * layer + 1], layer)
         found = self.inner(
@@ -62,7 +62,7 @@ def _with_past(name: str, model: str, heads: int, **config: Any) -> Specimen:
     return Specimen(
         name=name,
         family="decoders",
-        create=lambda: _WithPast(plain().inner),
+        create=lambda: _WithPast(plain().get_submodule("inner")),
         inputs=(
             IDS,
             Input("attention_mask", ("batch", "total"), mask=True),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.zoo.specimen import PIXELS, from_config
 
-_RESNET: Final = (
+_RESNET: Final[tuple[str, Mapping[str, Any]]] = (
     "ResNetConfig",
     {
         "hidden_sizes": [32, 64, 128, 128],
@@ -17,7 +18,7 @@ _RESNET: Final = (
         "out_features": ["stage4"],
     },
 )
-_CONVNEXT: Final = (
+_CONVNEXT: Final[tuple[str, Mapping[str, Any]]] = (
     "ConvNextConfig",
     {
         "hidden_sizes": [32, 64, 96, 128],
@@ -26,7 +27,7 @@ _CONVNEXT: Final = (
     },
 )
 _BOXES = ("logits", "pred_boxes")
-_DETR: Final = {
+_DETR: Final[dict[str, Any]] = {
     "d_model": 128,
     "encoder_layers": 2,
     "decoder_layers": 2,

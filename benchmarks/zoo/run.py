@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -53,7 +53,8 @@ def _outcomes(source: Path, specimen: str, timeout: float) -> Iterator[Outcome]:
     with tempfile.TemporaryDirectory(prefix="zoo-") as name:
         work = Path(name)
         samples = work / "data.npz"
-        np.savez(samples, **SPECIMENS[specimen].feeds(CALIBRATION + _JUDGED, seed=1))
+        feeds: dict[str, Any] = {**SPECIMENS[specimen].feeds(CALIBRATION + _JUDGED, seed=1)}
+        np.savez(samples, **feeds)
         for step in NAMES:
             try:
                 yield apart(run_step, step, source, samples, work, timeout=timeout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.zoo.inputs import Input
 from benchmarks.zoo.specimen import IDS, MASK, VOCABULARY, from_config
@@ -16,7 +16,7 @@ _MEL = Input("input_features", ("batch", 40, 64))
 _ENCODED = Input("encoder_hidden_states", ("batch", "past", 128))
 _PATCHES = Input("input_values", ("batch", 64, 40))
 
-_T5: Final = {
+_T5: Final[dict[str, Any]] = {
     "vocab_size": VOCABULARY,
     "d_model": 128,
     "d_kv": 16,
@@ -25,7 +25,7 @@ _T5: Final = {
     "num_heads": 8,
     "attn_implementation": "eager",
 }
-_BART: Final = {
+_BART: Final[dict[str, Any]] = {
     "vocab_size": VOCABULARY,
     "d_model": 128,
     "encoder_layers": 2,
@@ -41,14 +41,14 @@ _BART: Final = {
     "decoder_start_token_id": 2,
     "forced_eos_token_id": None,
 }
-_WHISPER: Final = {
+_WHISPER: Final[dict[str, Any]] = {
     **_BART,
     "num_mel_bins": 40,
     "max_source_positions": 32,
     "max_target_positions": 64,
     "begin_suppress_tokens": None,
 }
-_WAVE_SIZE: Final = {
+_WAVE_SIZE: Final[dict[str, Any]] = {
     "hidden_size": 128,
     "num_hidden_layers": 2,
     "num_attention_heads": 8,

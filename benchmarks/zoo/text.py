@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.zoo.inputs import Input
 from benchmarks.zoo.specimen import IDS, MASK, VOCABULARY, from_config
@@ -12,7 +12,7 @@ _TYPES = Input("token_type_ids", ("batch", "sequence"), tokens=2)
 _BOXES = Input("bbox", ("batch", "sequence", 4), tokens=60, rising=True)
 _STATES = "last_hidden_state"
 
-_SIZE: Final = {
+_SIZE: Final[dict[str, Any]] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 128,
     "num_hidden_layers": 2,

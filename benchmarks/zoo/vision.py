@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.zoo.specimen import IDS, MASK, PIXELS, VOCABULARY, from_config
 
-_VIT: Final = {
+_VIT: Final[dict[str, Any]] = {
     "hidden_size": 128,
     "num_hidden_layers": 2,
     "num_attention_heads": 8,
@@ -15,7 +15,7 @@ _VIT: Final = {
     "image_size": 64,
     "patch_size": 8,
 }
-_SWIN: Final = {
+_SWIN: Final[dict[str, Any]] = {
     "image_size": 64,
     "patch_size": 4,
     "embed_dim": 32,
@@ -24,7 +24,7 @@ _SWIN: Final = {
     "window_size": 4,
     "attn_implementation": "eager",
 }
-_STAGES: Final = {"hidden_sizes": [32, 64, 96, 128], "depths": [1, 1, 2, 1]}
+_STAGES: Final[dict[str, Any]] = {"hidden_sizes": [32, 64, 96, 128], "depths": [1, 1, 2, 1]}
 
 _transformer = partial(from_config, family="vision transformers")
 _vit_like = partial(_transformer, **_VIT)

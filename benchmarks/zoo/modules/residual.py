@@ -102,7 +102,7 @@ class SharedTensors(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 3, padding=1)
-        self.bias = nn.Parameter(0 * self.stem.bias.detach())
+        self.bias = nn.Parameter(self.stem.weight.new_zeros(8))
         self.first = nn.Parameter(self.stem.weight.new_zeros(8, 8, 3, 3))
         self.second = nn.Parameter(self.stem.weight.new_zeros(8, 8, 3, 3))
         self.twice = nn.Conv2d(8, 8, 3, padding=1)
