@@ -187,6 +187,8 @@ class Pass(ABC):
             float original stays for another node.
         packs_once: whether all that reads a stored tensor reads the one packed copy of it, so that
             views of a tensor that is read as it is, too, stay views of that copy.
+        seeks: what it works on, for the report where a model has none and no node was a candidate;
+            empty for clean-up, of which a model may need none.
         opset: the lowest standard opset the rewrite can be written in; see `required_opset` for a
             pass where that depends on its options.
         overrides: other options for some nodes; a node name that is written out beats a pattern
@@ -199,6 +201,7 @@ class Pass(ABC):
     recovers: ClassVar[bool] = False
     packs: ClassVar[bool] = False
     packs_once: ClassVar[bool] = False
+    seeks: ClassVar[str] = ""
     opset: ClassVar[int] = 1
 
     overrides: tuple[Override, ...] = field(default=(), repr=False)

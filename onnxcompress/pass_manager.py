@@ -117,7 +117,11 @@ class PassManager:
         return PassReport(
             name=pass_.name,
             changes=tuple(edit.changes),
-            skips=(*_explained(edit.skips, beside, before, context), *_unmatched(pass_, before)),
+            skips=(
+                *_explained(edit.skips, beside, before, context),
+                *_unmatched(pass_, before),
+                *_sought(pass_, edit, before, error),
+            ),
             nodes_before=_count(before),
             nodes_after=_count(model),
             bytes_before=before.weight_bytes,
@@ -224,6 +228,13 @@ def _unmatched(pass_: Pass, model: Model) -> list[Skip]:
         for override in pass_.overrides
         if not any(override.names(node) or node.op in override.op_types for node in nodes)
     ]
+
+
+def _sought(pass_: Pass, edit: Editor, model: Model, error: str | None) -> list[Skip]:
+    """What a pass looked for, where it found none of it: it would say nothing otherwise."""
+    if error is not None or edit.changes or edit.skips or not pass_.seeks:
+        return []
+    return [Skip(model.graph.name, "graph", f"there is no {pass_.seeks}")]
 
 
 def _count(model: Model) -> int:

@@ -43,6 +43,7 @@ class CorrectBias(Pass):
     """
 
     name: ClassVar[str] = "correct-bias"
+    seeks: ClassVar[str] = "quantized Conv or Gemm: it goes after quantize-static"
 
     method: CorrectionMethod = CorrectionMethod.ANALYTIC
 

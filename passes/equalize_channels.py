@@ -41,6 +41,7 @@ class EqualizeChannels(Pass):
     """
 
     name: ClassVar[str] = "equalize-channels"
+    seeks: ClassVar[str] = "Conv or Gemm, between which scales are moved"
     exact: ClassVar[bool] = True
 
     rounds: int = 500

@@ -42,6 +42,7 @@ class PruneVocabulary(Pass):
     """
 
     name: ClassVar[str] = "prune-vocabulary"
+    seeks: ClassVar[str] = "Gather from a stored table of floats"
     prunes: ClassVar[bool] = True
     opset: ClassVar[int] = 6
 

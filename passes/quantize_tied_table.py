@@ -39,6 +39,7 @@ class QuantizeTiedTable(Pass):
     """
 
     name: ClassVar[str] = "quantize-tied-table"
+    seeks: ClassVar[str] = "Gather from a stored table of floats"
     opset: ClassVar[int] = 13  # Unsqueeze has its axes as an input
 
     block_size: int = 32

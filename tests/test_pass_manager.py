@@ -12,6 +12,12 @@ from onnxcompress.ir.edit import Action, Change, Editor, Skip
 from onnxcompress.ir.model import Model, Variable
 from onnxcompress.pass_base import EXCLUDED, Context, Override, Pass, PassReport
 from onnxcompress.pass_manager import OnError, PassManager
+from onnxcompress.passes import (
+    CorrectBias,
+    EqualizeChannels,
+    PruneVocabulary,
+    QuantizeTiedTable,
+)
 from onnxcompress.quantization.observers import Observer
 from onnxcompress.runtime import check
 from onnxcompress.runtime.context import RuntimeContext
@@ -412,3 +418,18 @@ def test_no_passes() -> None:
     before = io.to_bytes(model)
     assert PassManager([]).run(model) == []
     assert io.to_bytes(model) == before
+
+
+@pytest.mark.parametrize(
+    ("pass_", "sought"),
+    [
+        (CorrectBias(), "quantized Conv or Gemm: it goes after quantize-static"),
+        (EqualizeChannels(), "Conv or Gemm, between which scales are moved"),
+        (PruneVocabulary(), "Gather from a stored table of floats"),
+        (QuantizeTiedTable(), "Gather from a stored table of floats"),
+    ],
+)
+def test_a_pass_that_finds_nothing_says_what_it_sought(pass_: Pass, sought: str) -> None:
+    (report,) = PassManager([pass_]).run(parse(TEXT))
+    assert report.skips == (Skip("g", "graph", f"there is no {sought}"),)
+    assert not report.modified

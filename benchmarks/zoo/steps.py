@@ -62,7 +62,7 @@ CLEANED: Final = "clean-up"
 STEPS: Final[dict[str, Step]] = {
     CLEANED: Step(passes=CLEAN_UP, floor=80.0),
     "dynamic-int8": Step(passes=_CANDIDATES["dynamic-int8"], floor=10.0, packs=True),
-    "static-int8": Step(passes=_CANDIDATES["static-int8"], floor=6.0, packs=True),
+    "static-int8": Step(passes=_CANDIDATES["static-int8"], floor=0.0, packs=True),
     "weights-int4": Step(passes=_CANDIDATES["weights-int4"], floor=3.0, packs=True),
     "prune": Step(
         passes=(parse_pass("prune-channels:target=macs,amount=0.3"), parse_pass("strip-pruned")),
