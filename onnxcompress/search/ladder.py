@@ -187,7 +187,7 @@ class Ladder:
         except OnnxCompressError as fault:
             if self.clock() > end:
                 draft.unfit = f"it was not done within the {SECONDS:.0f} s that the search has"
-            elif not find_groups(self.cleaned.model, self.context).groups:
+            elif not find_groups(self.start.model, self.context).groups:
                 draft.unfit = NOTHING_GOES
             else:
                 draft.failure = str(fault)
