@@ -13,6 +13,7 @@ from onnxcompress.measure.macs import cost_by_op
 from onnxcompress.measure.size import file_bytes
 from onnxcompress.measure.untrained import untrained_notes
 from onnxcompress.measure.zeros import zero_notes
+from onnxcompress.releases import demands, oldest_release
 from onnxcompress.report.schema import SCHEMA_VERSION, InspectReport
 from onnxcompress.runtime.context import RuntimeContext
 from onnxcompress.runtime.made_up import guess_notes, make_up
@@ -72,6 +73,8 @@ def inspect_model(
         ops=tuple(ops),
         times=times,
         notes=tuple(notes),
+        oldest_onnxruntime=str(oldest_release(loaded)),
+        demands=tuple(map(str, demands(loaded))),
     )
 
 

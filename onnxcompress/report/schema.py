@@ -83,6 +83,8 @@ class ModelReport:
         size: bytes, load time, peak memory.
         score: accuracy beside the baseline's, on the samples that judge where the model got so far.
         chosen_by: the same on the samples that chose, where those are others.
+        oldest_onnxruntime: the oldest release that loads and runs it, of those known, as `1.16`.
+        demands: what needs a later release than the oldest known, in sentences, the newest first.
         latency: time beside the baseline's, interleaved with it.
         executed_ops: operators that onnxruntime runs after its own fusions, with counts.
         surviving_qdq: QuantizeLinear and DequantizeLinear nodes that it did not fuse.
@@ -97,6 +99,8 @@ class ModelReport:
     executed_ops: dict[str, int]
     surviving_qdq: tuple[str, ...]
     chosen_by: Score | None = None
+    oldest_onnxruntime: str | None = None
+    demands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +178,8 @@ class CompressReport:
         keep: the budget as the least share of the original's metric, if it was given so.
         kept_round: the one that was written; 0 if none held the budget, so that what was written is
             not pruned; None without rounds.
+        oldest_onnxruntime: of what was written, see `ModelReport`.
+        runtime: the release of onnxruntime that was asked for with `--runtime`, if one was.
     """
 
     schema_version: int
@@ -197,6 +203,8 @@ class CompressReport:
     proof: Verdict | None = None
     confidence: float = 0.95
     keep: float | None = None
+    oldest_onnxruntime: str | None = None
+    runtime: str | None = None
 
     @property
     def chosen(self) -> CandidateReport:
@@ -222,6 +230,7 @@ class InspectReport:
         ops: by operator, the costliest first.
         times: where a run's time goes, if that was asked for.
         notes: what could not be counted, and why.
+        oldest_onnxruntime: see `ModelReport`; `demands` likewise.
     """
 
     schema_version: int
@@ -237,6 +246,8 @@ class InspectReport:
     ops: tuple[OpCost, ...]
     times: tuple[OpTime, ...]
     notes: tuple[str, ...]
+    oldest_onnxruntime: str | None = None
+    demands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

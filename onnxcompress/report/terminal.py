@@ -46,6 +46,7 @@ _OF_THE_MODEL = frozenset({"graph", "training"})
 _MOST_NAMES = 6
 _MOST_REASONS = 6
 _MOST_TENSORS = 8
+_MOST_DEMANDS = 3
 
 
 def compress_report(report: CompressReport) -> RenderableType:
@@ -68,6 +69,8 @@ def compress_report(report: CompressReport) -> RenderableType:
     parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
     parts += ["", Text(report.verdict, style="bold green" if report.improved else "bold yellow")]
     parts.append(Text("wrote " + ", ".join(report.written)))
+    if report.chosen.model is not None:
+        parts.append(Text(_needed_release(report.chosen.model)))
     return Group(*parts)
 
 
@@ -110,6 +113,7 @@ def bench_report(report: BenchReport) -> RenderableType:
             Text(f"  loads in {model.size.load_seconds * 1000:.0f} ms, {_memory_text(model.size)}"),
             Text("  runs " + ", ".join(f"{count} {op}" for op, count in ops)),
         ]
+        parts.append(Text(f"  {_needed_release(model)}"))
         if model.surviving_qdq:
             shown = list(model.surviving_qdq[:_MOST_NAMES])
             if len(model.surviving_qdq) > _MOST_NAMES:
@@ -131,6 +135,7 @@ def inspect_report(report: InspectReport) -> RenderableType:
         ("file", f"{report.path}, {size_text(report.file_bytes)}"),
         ("parameters", f"{report.parameters:,} in {size_text(report.weight_bytes)}"),
         ("nodes", f"{report.nodes}, opset {report.opset}"),
+        ("onnxruntime", _needed_release(report)),
         ("inputs", _first(report.inputs)),
         ("outputs", _first(report.outputs)),
         ("MACs", f"{report.macs:,} for one sample"),
@@ -265,6 +270,13 @@ def _pass_lines(report: PassReport) -> Iterator[Text]:
         yield Text(
             f"    left alone: {left} more, for other reasons (--json lists all)", style="dim"
         )
+
+
+def _needed_release(report: ModelReport | InspectReport) -> str:
+    """Which onnxruntime loads a model, and what rules out those before."""
+    why = "; ".join(report.demands[:_MOST_DEMANDS])
+    found = f"loads with onnxruntime {report.oldest_onnxruntime} and newer"
+    return f"{found}: {why}" if why else found
 
 
 def data_line(data: DataReport) -> Text:

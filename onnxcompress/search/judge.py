@@ -19,6 +19,7 @@ from onnxcompress.measure.metric import CustomMetric, Metric
 from onnxcompress.measure.metrics import METRICS
 from onnxcompress.measure.size import measure_size
 from onnxcompress.progress import Progress
+from onnxcompress.releases import demands, oldest_release
 from onnxcompress.report.schema import ModelReport
 from onnxcompress.runtime.ort_profile import executed_ops, surviving_qdq
 from onnxcompress.runtime.session import Session, SessionSettings
@@ -139,6 +140,8 @@ class Judge:
             latency=latency,
             executed_ops=executed_ops(path),
             surviving_qdq=surviving_qdq(path),
+            oldest_onnxruntime=str(oldest_release(model)),
+            demands=tuple(map(str, demands(model))),
         )
 
     def feed(self) -> dict[str, np.ndarray]:
