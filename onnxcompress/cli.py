@@ -11,7 +11,7 @@ from typing import NoReturn
 from rich.console import Console, RenderableType
 
 from onnxcompress.channels.inspection import inspect_groups
-from onnxcompress.cli_arguments import parse_bits, parse_positive, parse_size
+from onnxcompress.cli_arguments import parse_bits, parse_positive, parse_release, parse_size
 from onnxcompress.cli_files import check_files
 from onnxcompress.cli_judging import (
     add_budget,
@@ -126,6 +126,7 @@ def _compress(arguments: argparse.Namespace) -> int:
             iteration=iteration_of(arguments),
             goal=arguments.goal,
             target=arguments.target,
+            runtime=arguments.runtime,
             calibration_table=arguments.calibration,
             progress=progress,
         )
@@ -282,6 +283,12 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         metavar="{auto," + ",".join(target.value for target in Target) + "}",
         help="the processor to quantize for (default auto: this one)",
+    )
+    command.add_argument(
+        "--runtime",
+        type=parse_release,
+        metavar="1.16",
+        help="the oldest onnxruntime that must load the result (default: the installed one alone)",
     )
     command.add_argument(
         "--training",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from onnxcompress.budget import Budget, BudgetKind
 from onnxcompress.data.splitting import Shares
-from onnxcompress.errors import DataError
+from onnxcompress.errors import DataError, RecipeError
+from onnxcompress.releases import Release
 
 _POINTS = re.compile(r"\s*(?P<number>\S+?)\s*(points?|pts?)\s*")
 _LARGEST_BARE_DROP = 0.5
@@ -91,6 +92,14 @@ def _share(text: str) -> float:
         return float(number) / (100 if percent else 1)
     except ValueError:
         return math.nan
+
+
+def parse_release(text: str) -> Release:
+    """A release of onnxruntime as `1.16`."""
+    try:
+        return Release.parse(text)
+    except RecipeError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from fault
 
 
 def parse_positive(text: str) -> int:

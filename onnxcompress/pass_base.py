@@ -14,6 +14,7 @@ from onnxcompress.ir.edit import Change, Editor, Skip
 from onnxcompress.ir.model import Constant, Model, Node
 from onnxcompress.ir.names import is_meant
 from onnxcompress.quantization.observers import Observer, Range
+from onnxcompress.releases import Release
 from onnxcompress.target import Target
 
 
@@ -191,6 +192,9 @@ class Pass(ABC):
             empty for clean-up, of which a model may need none.
         opset: the lowest standard opset the rewrite can be written in; see `required_opset` for a
             pass where that depends on its options.
+        release: the onnxruntime that the result must load on, if the manager was told one: where
+            there are several ways to write something, the pass takes one that it knows. The manager
+            sees to the rest.
         overrides: other options for some nodes; a node name that is written out beats a pattern
             beats an op type beats the default.
     """
@@ -205,6 +209,7 @@ class Pass(ABC):
     opset: ClassVar[int] = 1
 
     overrides: tuple[Override, ...] = field(default=(), repr=False)
+    release: Release | None = field(default=None, repr=False)
 
     @abstractmethod
     def run(self, model: Model, edit: Editor, context: Context) -> None:
@@ -229,7 +234,7 @@ class Pass(ABC):
     def required_opset(self) -> int:
         """The lowest standard opset the rewrite can be written in with these options.
 
-        The manager raises older models to it first, and to what the overrides' options ask for.
+        See `opset_for`, which also heeds the overrides' options.
         """
         return self.opset
 
@@ -239,6 +244,16 @@ class Pass(ABC):
         If so, weights stored in those and cast up are packed as well.
         """
         return True
+
+    def opset_for(self, model: Model, context: Context) -> int:
+        """The opset that the manager raises an older model to first.
+
+        By default what the options need, whatever there is in the model; a pass that writes some
+        nodes in an older form than others looks at them.
+        """
+        del model, context
+        others = [each.options for each in self.overrides if each.options is not None]
+        return max(each.required_opset() for each in (self, *others))
 
     def scaled(self, share: float) -> Self | None:
         """This pass asked for only a share of what it is to leave zero, for a round of pruning.

@@ -9,7 +9,7 @@ from dataclasses import replace
 from enum import Enum
 
 from onnxcompress.clean import remove_unused
-from onnxcompress.errors import OnnxCompressError, PassError
+from onnxcompress.errors import ModelError, OnnxCompressError, PassError
 from onnxcompress.ir import query
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.defaults import freeze, replaceable_weight
@@ -20,6 +20,7 @@ from onnxcompress.ir.sort import sort
 from onnxcompress.ir.verify import verify
 from onnxcompress.ir.views import ANY_FLOAT, WIDE, Lifted
 from onnxcompress.pass_base import EXCLUDED, Context, Override, Pass, PassReport
+from onnxcompress.releases import Release, last_opset, why_not_on
 from onnxcompress.runtime.check import RunCheck
 from onnxcompress.runtime.context import RuntimeContext
 
@@ -66,7 +67,7 @@ class PassManager:
         sort(model.graph)  # onnxruntime takes unsorted graphs; passes follow the node order
         check = RunCheck(model, context)
         reports: list[PassReport] = []
-        for pass_ in self.passes:
+        for pass_ in (each.everywhere(_on(context.release)) for each in self.passes):
             float_model = None if _is_quantized(model) else clone(model)
             if pass_.prunes and context.unpruned_model is None:
                 context = context.with_unpruned_model(clone(model))
@@ -93,7 +94,7 @@ class PassManager:
         verification = "unchanged"
         try:
             frozen = _frozen(model, context)
-            raised = require_opset(model, _required_opset(pass_))
+            raised = _raise_opset(pass_, model, context)
             if raised:
                 check.raised(before, model)
             edit, beside = apply_pass(pass_, model, context)
@@ -106,6 +107,7 @@ class PassManager:
             if edit.modified:
                 sort(model.graph)
                 verify(model)
+                _require_loadable(model, pass_.release)
                 verification = check.after(model, exact=pass_.exact)
         except OnnxCompressError as fault:
             error = str(fault)
@@ -152,11 +154,7 @@ def apply_pass(pass_: Pass, model: Model, context: Context) -> tuple[Editor, Map
     for _ in range(_MOST_RUNS):
         start = clone(model) if pass_.packs else None
         edit = Editor(model)
-        lifted = None
-        if pass_.packs:
-            floats = ANY_FLOAT if pass_.packs_halves() else WIDE
-            ranks = _ranks(model, context)
-            lifted = Lifted(model, edit, ranks, once=pass_.packs_once, floats=floats)
+        lifted = _lifted(pass_, model, edit, context) if pass_.packs else None
         names = tuple(map(glob.escape, beside))
         others = (Override(None, names), *pass_.overrides) if beside else pass_.overrides
         replace(pass_, overrides=others).run(model, edit, context)
@@ -182,6 +180,11 @@ def apply_pass(pass_: Pass, model: Model, context: Context) -> tuple[Editor, Map
         )
         edit.changes.append(Change(Action.CHANGED, model.graph.name, "graph", detail))
     return edit, beside
+
+
+def _lifted(pass_: Pass, model: Model, edit: Editor, context: Context) -> Lifted:
+    floats = ANY_FLOAT if pass_.packs_halves() else WIDE
+    return Lifted(model, edit, _ranks(model, context), once=pass_.packs_once, floats=floats)
 
 
 def _ranks(model: Model, context: Context) -> Callable[[Tensor], int | None]:
@@ -214,10 +217,35 @@ def _explained(
         yield replace(skip, reason=reason)
 
 
-def _required_opset(pass_: Pass) -> int:
-    """What the pass needs, whichever of its options hold for a node."""
-    others = [override.options for override in pass_.overrides if override.options is not None]
-    return max(each.required_opset() for each in (pass_, *others))
+def _on(release: Release | None) -> Callable[[Pass], Pass]:
+    return lambda pass_: replace(pass_, release=release)
+
+
+def _raise_opset(pass_: Pass, model: Model, context: RuntimeContext) -> bool:
+    """Raises a model to what a pass needs there and no further; whether it had to be.
+
+    Raises:
+        ModelError: it cannot be raised, or the onnxruntime asked for does not know that opset.
+    """
+    needed = Pass.opset_for(pass_, model, context)
+    if needed > model.opset:
+        seen = clone(model)
+        if pass_.packs:
+            _lifted(pass_, seen, Editor(seen), context)
+        needed = pass_.opset_for(seen, context)
+    release = pass_.release
+    if release is not None and model.opset < needed and needed > last_opset(release):
+        raise ModelError(
+            f"needs opset {needed}, and onnxruntime {release} knows those up to "
+            f"{last_opset(release)}"
+        )
+    return require_opset(model, needed)
+
+
+def _require_loadable(model: Model, release: Release | None) -> None:
+    reason = why_not_on(model, release) if release is not None else None
+    if reason is not None:
+        raise ModelError(f"onnxruntime {release} does not load the result: {reason}")
 
 
 def _unmatched(pass_: Pass, model: Model) -> list[Skip]:

@@ -1,5 +1,7 @@
 """Recipes: ordered passes with their options, to and from TOML.
 
+runtime = "1.16"
+
 [[pass]]
 name = "quantize-static"
 observer = "percentile"
@@ -27,15 +29,22 @@ from onnxcompress.errors import RecipeError
 from onnxcompress.files import write_text
 from onnxcompress.pass_base import Override, Pass
 from onnxcompress.registry import find_pass, options, read_options
+from onnxcompress.releases import Release
 
 _MAX_BYTES = 1 << 20  # a recipe is written by hand; more than this is not one
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Passes in the order they run, each with its options and overrides."""
+    """Passes in the order they run, each with its options and overrides.
+
+    Attributes:
+        passes: these.
+        runtime: the onnxruntime that the result must load on; None for the installed one alone.
+    """
 
     passes: tuple[Pass, ...]
+    runtime: Release | None = None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recipe:
@@ -69,17 +78,21 @@ class Recipe:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as fault:
             raise RecipeError(f"not TOML: {fault}") from fault
-        unknown = document.keys() - {"pass"}
+        unknown = document.keys() - {"pass", "runtime"}
         if unknown:
-            raise RecipeError(f"unknown key {min(unknown)!r}; a recipe holds [[pass]] tables")
+            raise RecipeError(
+                f"unknown key {min(unknown)!r}; a recipe holds [[pass]] tables and runtime"
+            )
         tables = _tables(document.get("pass", []), "[[pass]]")
         if not tables:
             raise RecipeError("it names no pass; add a [[pass]] table")
-        return cls(tuple(_read_pass(table) for table in tables))
+        return cls(tuple(_read_pass(table) for table in tables), _read_runtime(document))
 
     def dump(self) -> str:
         """The recipe as TOML; options at their defaults are left out."""
         document = tomlkit.document()
+        if self.runtime is not None:
+            document.append("runtime", tomlkit.string(str(self.runtime)))
         document.append("pass", _tables_of(_write_pass(pass_) for pass_ in self.passes))
         return tomlkit.dumps(document)
 
@@ -117,6 +130,15 @@ def parse_pass(text: str) -> Pass:
             given[key.strip()] = value.strip()
     pass_type = find_pass(name)
     return pass_type(**read_options(pass_type, given))
+
+
+def _read_runtime(document: Mapping[str, Any]) -> Release | None:
+    text = document.get("runtime")
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise RecipeError(f'runtime takes a release as text, such as "1.16", not {text!r}')
+    return Release.parse(text)
 
 
 def _read_pass(table: Mapping[str, Any]) -> Pass:

@@ -18,6 +18,8 @@ import msgspec
 from onnxcompress.errors import RecipeError
 from onnxcompress.pass_base import Pass
 
+_NO_OPTIONS = ("overrides", "release")
+
 ENTRY_POINT_GROUP = "onnxcompress.passes"
 """Where another package names its passes: `name = "module:Class"`."""
 
@@ -58,7 +60,7 @@ def options(pass_type: type[Pass]) -> Mapping[str, Option]:
     return {
         field.name: Option(field.name, hints[field.name], field.default)
         for field in dataclasses.fields(pass_type)
-        if field.name != "overrides"
+        if field.name not in _NO_OPTIONS
     }
 
 

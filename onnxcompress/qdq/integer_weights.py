@@ -9,13 +9,20 @@ from typing import ClassVar
 
 import numpy as np
 
+from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import Constant, Model, Node
-from onnxcompress.ir.ops import output_channel_axis
-from onnxcompress.pass_base import Context, Pass
+from onnxcompress.ir.ops import WEIGHTED_OPS, output_channel_axis
+from onnxcompress.pass_base import Context, Pass, is_weight
 from onnxcompress.qdq.candidates import why_not_finite, why_not_float32
 from onnxcompress.qdq.insert import stored_dequantized
-from onnxcompress.qdq.nbits import matmul_nbits, why_fused_wrongly, why_no_nbits
+from onnxcompress.qdq.nbits import (
+    NBITS_WIDTHS,
+    matmul_nbits,
+    why_fused_wrongly,
+    why_no_nbits,
+)
+from onnxcompress.qdq.unpack import OPSET as AT_LOAD_OPSET
 from onnxcompress.qdq.unpack import dequantized_at_load
 from onnxcompress.qdq.weight_forms import (
     WeightForm,
@@ -27,9 +34,11 @@ from onnxcompress.qdq.weight_forms import (
 from onnxcompress.quantization.fitting import fitted_qparams
 from onnxcompress.quantization.granularity import PER_TENSOR, Granularity, PerBlock, PerChannel
 from onnxcompress.quantization.qparams import QParams, asymmetric_qparams, symmetric_qparams
+from onnxcompress.releases import knows_dequantized, knows_nbits
 
 _OPSETS = {2: 25, 4: 21, 8: 13, 16: 21}  # where DequantizeLinear learned the type
 _BLOCK_OPSET = 21
+_TABLE_OPSET = 7
 _ALWAYS_DEQUANTIZED = (WeightForm.DEQUANTIZE_LINEAR, WeightForm.MATMUL_NBITS)
 
 
@@ -76,7 +85,8 @@ class IntegerWeights(Pass):
         form: how weights are written. dequantize-linear is the standard's, which any runtime reads;
             matmul-nbits is for MatMul alone, and wants 4 or 8 bits and scales per block; at-load is
             unpacked by standard operators when the session loads, and runs as float; auto takes for
-            each node the one that onnxruntime runs the fastest, see `qdq.weight_forms`.
+            each node the one that onnxruntime runs the fastest, see `qdq.weight_forms`. Where the
+            result must load on an onnxruntime that does not know a form, it is at-load.
         min_elements: smaller weights stay float; they are not worth a node.
     """
 
@@ -92,12 +102,34 @@ class IntegerWeights(Pass):
 
     def required_opset(self) -> int:
         """See `Pass.required_opset`."""
+        if self._form is WeightForm.AT_LOAD:
+            return AT_LOAD_OPSET
         in_blocks = self.granularity is WeightGranularity.PER_BLOCK
         return max(_OPSETS[self.bits], _BLOCK_OPSET if in_blocks else 1)
 
     def packs_halves(self) -> bool:
         """See `Pass.packs_halves`."""
         return self.bits < WeightBits.SIXTEEN
+
+    def opset_for(self, model: Model, context: Context) -> int:
+        """See `Pass.opset_for`; what the forms need that are going to be written."""
+        uses = self.uses(model, context)
+        needed = _TABLE_OPSET
+        for node in query.nodes(model, WEIGHTED_OPS):
+            weight, options = query.constant(node, 1), self.at(node)
+            if options is not None and weight is not None and is_weight(weight):
+                needed = max(needed, options._opset_of(node, weight, uses.get(node)))
+        return needed
+
+    def _opset_of(self, node: Node, weight: Constant, use: WeightUse | None) -> int:
+        granularity = self.granularity_for(node, weight)
+        match self._writing(node, weight, granularity, use or WeightUse()).form:
+            case WeightForm.AT_LOAD:
+                return AT_LOAD_OPSET
+            case WeightForm.MATMUL_NBITS:
+                return 1
+        in_blocks = isinstance(granularity, PerBlock)
+        return max(_OPSETS[self.bits], _BLOCK_OPSET if in_blocks else 1)
 
     def why_not(self, node: Node, weight: Constant | None) -> str | None:
         """Why a weight stays float, whatever reads it; None if it need not.
@@ -118,7 +150,7 @@ class IntegerWeights(Pass):
             if self.granularity is not wanted:
                 return f"form={self.form.value} wants granularity={wanted.value}"
             reason = why_no_nbits(weight, self.bits, self.block_size)
-        elif node.op != "Gather" and self.form in _ALWAYS_DEQUANTIZED:
+        elif node.op != "Gather" and self._form in _ALWAYS_DEQUANTIZED:
             reason = why_fused_wrongly(node, weight, self.bits)
         return why_not_finite(weight) if reason is None else reason
 
@@ -182,7 +214,7 @@ class IntegerWeights(Pass):
             share: whether others may read the same stored tensors, see `stored_dequantized`.
             use: how the node uses the weight, by which AUTO chooses.
         """
-        writing = self._writing(node, weight, qparams, use or WeightUse())
+        writing = self._writing(node, weight, qparams.granularity, use or WeightUse())
         if writing.form is WeightForm.MATMUL_NBITS:
             bits, rounds = self.bits, writing.rounds_activations
             matmul_nbits(edit, node, weight, values, qparams, bits, rounds_activations=rounds)
@@ -197,12 +229,29 @@ class IntegerWeights(Pass):
         edit.set_input(node, 1, real, f"{weight.name} stored as {qparams.zero_point.dtype}")
         return writing.form
 
-    def _writing(self, node: Node, weight: Constant, qparams: QParams, use: WeightUse) -> Writing:
-        if self.form is WeightForm.AUTO:
-            return fastest_writing(node, weight, qparams.granularity, self.bits, use)
-        if self.form is WeightForm.MATMUL_NBITS and node.op != "MatMul":
-            return Writing(form=WeightForm.DEQUANTIZE_LINEAR)
-        return Writing(form=self.form)
+    def _writing(
+        self, node: Node, weight: Constant, granularity: Granularity, use: WeightUse
+    ) -> Writing:
+        form, release = self._form, self.release
+        if form is WeightForm.AUTO:
+            return fastest_writing(node, weight, granularity, self.bits, use, release)
+        if form is WeightForm.MATMUL_NBITS and node.op != "MatMul":
+            form = WeightForm.DEQUANTIZE_LINEAR
+        if form is WeightForm.DEQUANTIZE_LINEAR and release is not None:
+            in_blocks = isinstance(granularity, PerBlock)
+            if not knows_dequantized(release, self.bits, in_blocks=in_blocks):
+                form = WeightForm.AT_LOAD
+        return Writing(form=form)
+
+    @property
+    def _form(self) -> WeightForm:
+        """The form, but at-load where the release that is asked for knows it for no weight."""
+        known = True
+        if self.release is not None and self.form is WeightForm.DEQUANTIZE_LINEAR:
+            known = knows_dequantized(self.release, self.bits, in_blocks=False)
+        elif self.release is not None and self.form is WeightForm.MATMUL_NBITS:
+            known = self.bits not in NBITS_WIDTHS or knows_nbits(self.release, self.bits)
+        return self.form if known else WeightForm.AT_LOAD
 
     def _becomes_nbits(self, node: Node) -> bool:
-        return self.form is WeightForm.MATMUL_NBITS and node.op == "MatMul"
+        return self._form is WeightForm.MATMUL_NBITS and node.op == "MatMul"

@@ -15,7 +15,7 @@ from onnxcompress.quantization.nibbles import pack_last_axis
 from onnxcompress.quantization.qparams import QParams, integer_limits, quantize
 
 _LEAST_BLOCK = 16
-_WIDTHS = (4, 8)
+NBITS_WIDTHS = (4, 8)
 WHOLE_2_BIT_COLUMNS = 4
 """onnxruntime 1.31.1 computes products with 2-bit weights rightly for multiples of this alone."""
 
@@ -87,8 +87,8 @@ def matmul_nbits(
 
 def why_no_nbits(weight: Constant, bits: int, block_size: int) -> str | None:
     """Why a MatMul cannot become MatMulNBits; None if it can."""
-    if bits not in _WIDTHS:
-        return f"MatMulNBits is written with {' or '.join(map(str, _WIDTHS))} bits, not {bits}"
+    if bits not in NBITS_WIDTHS:
+        return f"MatMulNBits is written with {' or '.join(map(str, NBITS_WIDTHS))} bits, not {bits}"
     if len(weight.shape) != 2:
         return f"its weight {list(weight.shape)} is not one matrix, which MatMulNBits wants"
     if block_size < _LEAST_BLOCK or block_size & (block_size - 1):

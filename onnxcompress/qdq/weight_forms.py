@@ -36,6 +36,7 @@ from onnxcompress.ir.views import sources
 from onnxcompress.pass_base import Context
 from onnxcompress.qdq.nbits import WHOLE_2_BIT_COLUMNS, why_no_nbits
 from onnxcompress.quantization.granularity import Granularity, PerBlock
+from onnxcompress.releases import Release, knows_nbits
 
 
 class WeightForm(Enum):
@@ -126,8 +127,17 @@ def _readers(weight: Constant) -> int:
     return sum(node.op in WEIGHTED_OPS and query.constant(node, 1) is weight for node in nodes)
 
 
+_FUSED_SINCE = Release(1, 25)
+"""The release from which on onnxruntime turns all that is said above into MatMulNBits."""
+
+
 def fastest_writing(
-    node: Node, weight: Constant, granularity: Granularity, bits: int, use: WeightUse
+    node: Node,
+    weight: Constant,
+    granularity: Granularity,
+    bits: int,
+    use: WeightUse,
+    release: Release | None = None,
 ) -> Writing:
     """The form in which onnxruntime computes a node the fastest, as measured; see above.
 
@@ -137,6 +147,8 @@ def fastest_writing(
         granularity: what shares a scale.
         bits: width of the stored integers.
         use: how the node uses the weight.
+        release: the oldest onnxruntime that is to load it; one that fuses nothing is given a
+            MatMulNBits where it knows it, and floats where it does not.
     """
     if not _is_fused(node, weight, bits):
         return Writing(form=WeightForm.AT_LOAD)
@@ -147,11 +159,13 @@ def fastest_writing(
         node.op == "MatMul"
         and isinstance(granularity, PerBlock)
         and why_no_nbits(weight, bits, granularity.block_size) is None
+        and (release is None or knows_nbits(release, bits))
     )
+    fuses = release is None or release >= _FUSED_SINCE
     many = rows >= max(_EXACT_ROWS, features // 2)
-    if takes_nbits and (use.shared or (many and bits == 4)):
+    if takes_nbits and (use.shared or not fuses or (many and bits == 4)):
         return Writing(form=WeightForm.MATMUL_NBITS, rounds_activations=not many)
-    if use.shared or (bits == 2 and rows > _FEW_2_BIT_ROWS):
+    if use.shared or not fuses or (bits == 2 and rows > _FEW_2_BIT_ROWS):
         return Writing(form=WeightForm.AT_LOAD)
     return Writing(form=WeightForm.DEQUANTIZE_LINEAR)
 

@@ -17,6 +17,7 @@ from onnxcompress.ir.model import Constant, Model, Node
 from onnxcompress.measure.latency import compare_latency
 from onnxcompress.pass_base import Pass, TensorType
 from onnxcompress.quantization.observers import Observer, Range
+from onnxcompress.releases import Release
 from onnxcompress.runtime import check
 from onnxcompress.runtime.calibration import (
     BATCH_BYTES,
@@ -67,6 +68,7 @@ class RuntimeContext:
         choosing: other samples, to choose by; `MOST_CHOOSING` of them judge a training.
         training_progress: called when a training begins; what it gives is told how it gets on.
         shapes: of inputs, where samples are made up; the others are guessed.
+        release: the onnxruntime that results must load on; None for the installed one alone.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class RuntimeContext:
         choosing: Dataset | None = None,
         training_progress: Callable[[], Progress] | None = None,
         shapes: Shapes | None = None,
+        release: Release | None = None,
     ):
         self.data = data
+        self.release = release
         self.target = target or detect_target()
         self.float_model = float_model
         self.unpruned_model = unpruned_model

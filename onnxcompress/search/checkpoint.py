@@ -45,6 +45,7 @@ class Question:
         budget: what a round may cost.
         batch_size: samples in a batch.
         target: the processor to quantize for.
+        runtime: the onnxruntime that the result must load on, if one was asked for.
     """
 
     version: str
@@ -60,6 +61,7 @@ class Question:
     budget: Budget
     batch_size: int
     target: str
+    runtime: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

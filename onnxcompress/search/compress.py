@@ -11,7 +11,7 @@ from pathlib import Path
 from onnxcompress.budget import Budget
 from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.data.splitting import Shares
-from onnxcompress.errors import RecipeError, SessionError
+from onnxcompress.errors import ModelError, RecipeError, SessionError
 from onnxcompress.files import check_outputs
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
@@ -27,6 +27,7 @@ from onnxcompress.measure.zeros import zero_notes
 from onnxcompress.progress import Progress, Silent
 from onnxcompress.qdq.saturation_risk import saturation_risks
 from onnxcompress.recipe import Recipe
+from onnxcompress.releases import Release, oldest_release, why_not_on
 from onnxcompress.report.schema import (
     SCHEMA_VERSION,
     CompressReport,
@@ -78,6 +79,7 @@ def compress(
     iteration: Iteration | None = None,
     goal: Goal = Goal.SPEED,
     target: Target | None = None,
+    runtime: str | Release | None = None,
     threads: int = 1,
     batch_size: int = 1,
     seed: int = 0,
@@ -122,6 +124,8 @@ def compress(
         iteration: how to run the recipe in rounds; None for once.
         goal: the fastest model, or the smallest.
         target: the processor to quantize for; None for this one.
+        runtime: the oldest onnxruntime that the result must load on, such as `1.16`; None for what
+            the recipe says, or for the installed one alone.
         threads: threads that latency is measured with.
         batch_size: samples in a batch, for accuracy and latency.
         seed: of every random choice.
@@ -137,6 +141,10 @@ def compress(
     """
     source, output = Path(model), Path(output)
     progress = progress or Silent()
+    release = Release.parse(runtime) if isinstance(runtime, str) else runtime
+    if recipe is not None:
+        release = release or recipe.runtime
+        recipe = replace(recipe, runtime=release)
     plan = _plan(recipe, iteration)
     budget = Budget.of(max_drop, keep)
     judged = tuple(Judged.of(*each) for each in judge_outputs)
@@ -144,6 +152,8 @@ def compress(
     table = Path(calibration_table) if calibration_table else None
     outputs = [output, io.data_file(output), *filter(None, [table])]
     check_outputs(outputs, [*loaded.files, *(Path(each) for each in (data, training) if each)])
+
+    _require_loadable(loaded, source, release)
     samples = load_samples(
         data,
         Session(source),
@@ -162,6 +172,7 @@ def compress(
         choosing=samples.choosing if samples.are_separate else None,
         training_progress=partial(progress.stage, "Training"),
         shapes=shapes,
+        release=release,
     )
     judge_on = partial(
         Judge,
@@ -201,6 +212,7 @@ def compress(
                 budget=budget,
                 batch_size=batch_size,
                 target=context.target.value,
+                runtime=str(release) if release else None,
                 seed=seed,
             )
             checkpoints = open_checkpoints(iteration, question, folder / "rounds")
@@ -238,6 +250,7 @@ def compress(
             _add_finals(by_name, choice)
         chosen = by_name[choice.name]
         assert chosen.model is not None and chosen.measured is not None
+        _require_loadable(chosen.model, chosen.name, release)
         written = write_answer(chosen.model, output, _path(chosen), final.feed())
     risks = saturation_risks(chosen.model)
     proof = choice.verdict if data is not None else None
@@ -282,7 +295,23 @@ def compress(
         proof=proof,
         confidence=confidence or CONFIDENCE,
         keep=keep,
+        oldest_onnxruntime=chosen.measured.oldest_onnxruntime,
+        runtime=str(release) if release else None,
     )
+
+
+def _require_loadable(model: Model, name: str | Path, release: Release | None) -> None:
+    """Checks that the onnxruntime that is asked for loads a model.
+
+    Raises:
+        ModelError: it does not; what it lacks is told.
+    """
+    reason = None if release is None else why_not_on(model, release)
+    if reason is not None:
+        raise ModelError(
+            f"{name}: {reason}, so --runtime {release} cannot be had; export it for that version, "
+            f"or ask for {oldest_release(model)}"
+        )
 
 
 def _plan(recipe: Recipe | None, iteration: Iteration | None) -> Plan | None:

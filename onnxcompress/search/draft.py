@@ -139,7 +139,7 @@ def by_search(
     candidates = CANDIDATES if start.name == CLEANED else (_AS_FLOAT32, *CANDIDATES)
     for done, candidate in enumerate(candidates, 1):
         passes = (*candidate.recipe.passes, *rest)
-        recipe = Recipe((*start.recipe.passes, *passes))
+        recipe = Recipe((*start.recipe.passes, *passes), context.release)
         draft = Draft(candidate.name, recipe, unfit=candidate.unfit(traits))
         if draft.unfit is None:
             draft.model = clone(start.model)
@@ -157,7 +157,7 @@ def by_search(
 
 def _exactly(name: str, passes: tuple[Pass, ...], model: Model, context: RuntimeContext) -> Draft:
     """The model after passes, those left out that fail."""
-    draft = Draft(name, Recipe(passes), model=clone(model))
+    draft = Draft(name, Recipe(passes, context.release), model=clone(model))
     assert draft.model is not None
     draft.passes = tuple(PassManager(passes, on_error=OnError.SKIP).run(draft.model, context))
     return draft

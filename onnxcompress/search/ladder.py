@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxcompress.budget import Budget
@@ -176,6 +176,7 @@ class Ladder:
         first = self.start.recipe.passes
         passes = (*pruned_by(amount), *self.quantized.recipe.passes[len(first) :])
         draft = _draft(amount, passes, first=first)
+        draft.recipe = replace(draft.recipe, runtime=self.context.release)
         assert self.start.model is not None
         draft.model = clone(self.start.model)
         try:

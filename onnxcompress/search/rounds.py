@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxcompress.ir import io
@@ -164,7 +164,8 @@ class Rounds:
         return draft, report.held
 
     def _finish(self, plan: Plan, model: Model, number: int) -> Draft:
-        draft = Draft(RECIPE, plan.recipe, model=clone(model))
+        recipe = replace(plan.recipe, runtime=self._context.release)
+        draft = Draft(RECIPE, recipe, model=clone(model))
         assert draft.model is not None
         draft.passes = tuple(self._passes(plan.finish, draft.model))
         draft.path = self._folder / f"finished-{number}.onnx"

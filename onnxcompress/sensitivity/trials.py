@@ -58,8 +58,7 @@ class Table:
         self._model = clone(model)
         self._context = context
         self._bench = bench
-        others = (each.options for each in pass_.overrides if each.options is not None)
-        require_opset(self._model, max(each.required_opset() for each in (pass_, *others)))
+        require_opset(self._model, Pass.opset_for(pass_, self._model, context))
         self._nodes = {node.name: node for node in self._model.graph.nodes}
         self.float_bytes = bytes_of(self._model)
         # First, since it asks for all ranges at once, which the others then find.
