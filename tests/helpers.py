@@ -13,12 +13,13 @@ from onnxcompress.ir import io
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.model import Model, Node, Tensor
 from onnxcompress.runtime.session import Session, SessionSettings
+from onnxcompress.runtime.too_old import require_runtime
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>'
 """What `proto` puts before a graph that comes without a header."""
 
 
-_NODE_NAME = re.compile(r"(?<!\w)\[([^\]]+)\](\s*(\w*)[\w, ]*=)")
+_NODE_NAME = re.compile(r"(?<!\w)\[([^\]]+)\](\s*(?!,)(\w*)[\w, ]*=)")
 """A node's name in ONNX text, and what follows: the name of its first output, the others, `=`."""
 
 
@@ -68,6 +69,8 @@ def reload(model: Model) -> Model:
 
 def outputs(model: Model | onnx.ModelProto, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Every output by name, without onnxruntime's optimizations."""
+    if isinstance(model, Model):
+        require_runtime(model)
     raw = io.to_bytes(model) if isinstance(model, Model) else model.SerializeToString()
     return Session(raw, SessionSettings(optimize=False, prepack=False)).run(feeds)
 

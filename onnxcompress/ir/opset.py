@@ -123,7 +123,7 @@ def _at_fault(model: Model, version: int, reason: str) -> str:
         return ""
     standard = [node for _, node in model.nodes() if node.domain in STANDARD]
     named = [node for node in standard if node.op in reason]
-    unknown = [node for node in named if not onnx.defs.has(node.op, version)]
+    unknown = [node for node in named or standard if not onnx.defs.has(node.op, version)]
     shown = [f"{node.name!r} ({node.op})" for node in (unknown or named)[:_NODES_SHOWN]]
     return f"node {' or '.join(shown)}: " if shown else ""
 

@@ -25,14 +25,10 @@ _ELEMENTS: Final[Mapping[str, int]] = {
     for name, value in onnx.TensorProto.DataType.items()
     if value != onnx.TensorProto.UNDEFINED
 }
-# onnxruntime's numpy bridge does not know these: they travel as raw bytes of the same width.
-_CARRIERS: Final[Mapping[str, np.dtype]] = {
-    "bfloat16": np.dtype(np.uint16),
-    "float8e4m3fn": np.dtype(np.uint8),
-    "float8e4m3fnuz": np.dtype(np.uint8),
-    "float8e5m2": np.dtype(np.uint8),
-    "float8e5m2fnuz": np.dtype(np.uint8),
-}
+# onnxruntime's numpy bridge does not know these: they come and go as float32, which holds them all.
+_NARROW: Final = frozenset(
+    {"bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz"}
+)
 _TENSOR_TYPE = re.compile(r"tensor\((\w+)\)")
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _SOURCE_LINE = re.compile(r"/onnxruntime_src/\S+:\d+ ")
@@ -144,7 +140,7 @@ class Session:
             SessionError: onnxruntime refuses the feeds or fails in a node.
         """
         names = [output.name for output in self._outputs] if outputs is None else list(outputs)
-        narrow = any(self._kinds.get(name) in _CARRIERS for name in (*feeds, *names))
+        narrow = any(self._kinds.get(name) in _NARROW for name in (*feeds, *names))
         try:
             values = self._run_carried(feeds, names) if narrow else self._ort.run(names, feeds)
         except Exception as fault:
@@ -168,34 +164,37 @@ class Session:
 
     def _carry(self, name: str, array: np.ndarray) -> Any:
         kind = self._kinds.get(name, "")
-        if kind not in _CARRIERS:
+        if kind not in _NARROW:
             return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
         wanted = elements.dtype_of(_ELEMENTS[kind])
         if array.dtype != wanted:
             raise TypeError(f"input {name!r} is {array.dtype}, expected {wanted}")
-        raw = np.ascontiguousarray(array).view(_CARRIERS[kind]).reshape(array.shape)
-        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, _ELEMENTS[kind])
+        wide = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array, np.float32))
+        caster = _caster(onnx.TensorProto.FLOAT, _ELEMENTS[kind], array.ndim)
+        return caster.run_with_ort_values(["y"], {"x": wide})[0]
 
     def _uncarry(self, name: str, value: Any) -> np.ndarray:
         kind = self._kinds[name]
-        if kind not in _CARRIERS:
+        if kind not in _NARROW:
             array: np.ndarray = value.numpy()
             return array
         # OrtValue.numpy() knows few of these; widening is exact, following a pointer a hazard.
-        widener = _widener(_ELEMENTS[kind], len(value.shape()))
-        widened: np.ndarray = widener.run_with_ort_values(["y"], {"x": value})[0].numpy()
+        caster = _caster(_ELEMENTS[kind], onnx.TensorProto.FLOAT, len(value.shape()))
+        widened: np.ndarray = caster.run_with_ort_values(["y"], {"x": value})[0].numpy()
         return widened.astype(elements.dtype_of(_ELEMENTS[kind]))
 
 
 @cache
-def _widener(element: int, rank: int) -> ort.InferenceSession:
-    """A model of one Cast to float32, for tensors of that ONNX type and of `rank` axes."""
+def _caster(given: int, wanted: int, rank: int) -> ort.InferenceSession:
+    """A model of one Cast between ONNX types, for tensors of `rank` axes; infinities stay."""
     axes = [None] * rank
+    into_8_bits = onnx.TensorProto.DataType.Name(wanted).startswith("FLOAT8")
+    unbounded = {"saturate": 0} if into_8_bits else {}
     graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Cast", ["x"], ["y"], to=onnx.TensorProto.FLOAT)],
-        "widen",
-        [onnx.helper.make_tensor_value_info("x", element, axes)],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, axes)],
+        [onnx.helper.make_node("Cast", ["x"], ["y"], to=wanted, **unbounded)],
+        "cast",
+        [onnx.helper.make_tensor_value_info("x", given, axes)],
+        [onnx.helper.make_tensor_value_info("y", wanted, axes)],
     )
     opset = [onnx.helper.make_opsetid("", 19)]
     model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)

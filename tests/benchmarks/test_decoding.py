@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import parser
 
 from benchmarks import decoding
 from benchmarks.decoding import Decoder
 from onnxcompress.errors import DataError
 from onnxcompress.runtime.session import Session
+from tests.helpers import parse_model
 from tests.tiny_decoder import VOCABULARY
 
 TOKENS = np.arange(5, dtype=np.int64)
@@ -92,7 +92,7 @@ def test_page(tiny_decoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     ],
 )
 def test_what_is_no_decoder_is_told(graph: str, told: str) -> None:
-    model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> {graph}')
+    model = parse_model(f'<ir_version: 10, opset_import: ["" : 21]> {graph}')
     with pytest.raises(DataError, match=told):
         Decoder(Session(model.SerializeToString()))
 

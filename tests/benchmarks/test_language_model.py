@@ -15,6 +15,7 @@ from benchmarks.subjects import bbc_news, gguf_llama, smollm2
 from benchmarks.subjects.errors import SubjectError
 from benchmarks.subjects.evaluate import PERPLEXITY
 from benchmarks.subjects.subject import Samples
+from tests.helpers import parse_model
 
 pytestmark = pytest.mark.slow
 
@@ -137,7 +138,7 @@ def test_perplexity_of_a_model_that_knows_the_odds(tmp_path: Path) -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]> g (int64[batch, s] ids) =>
       (float[batch, s, 3] logits) <float[3, 3] odds = {2, 1, 1, 1, 2, 1, 1, 1, 2}>
       { row = Gather(odds, ids)  logits = Log(row) }"""
-    onnx.save(onnx.parser.parse_model(text), tmp_path / "model.onnx")
+    onnx.save(parse_model(text), tmp_path / "model.onnx")
     ids = np.array([[0, 1], [2, 0]], dtype=np.int64)
     labels = np.array([[0, 1], [0, 1]], dtype=np.int64)
     samples = Samples(inputs={"ids": ids}, labels=labels)

@@ -25,6 +25,7 @@ from benchmarks.subjects.images import normalized_nchw
 from benchmarks.subjects.subject import Samples, Sources, Split, Subject, Unlabelled
 from benchmarks.subjects.table import OWN_DATA, SUBJECTS
 from benchmarks.subjects.verdicts.table import VERDICTS
+from tests.helpers import parse_model
 
 ROOT = Path(__file__).parents[2]
 FILES = ["calibration.npz", "model.onnx", "subject.json", "test.npz"]
@@ -44,7 +45,7 @@ def samples(*values: float, labels: list[int] | None = None) -> Samples:
 
 
 def build(_: Sources, folder: Path) -> Split:
-    onnx.save(onnx.parser.parse_model(MODEL), folder / "model.onnx")
+    onnx.save(parse_model(MODEL), folder / "model.onnx")
     # Three of four test labels are what the model says.
     return Split(calibration=samples(1, -1), test=samples(2, -2, 3, -3, labels=[0, 1, 0, 0]))
 

@@ -2,7 +2,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from onnx import parser
 
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import dataset_of
@@ -14,6 +13,7 @@ from onnxcompress.judging.question import Judged
 from onnxcompress.measure.metric import CustomMetric, Form, Target
 from onnxcompress.measure.metrics import METRICS
 from onnxcompress.runtime.session import Session
+from tests.helpers import parse_model
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21]>'
 RNG = np.random.default_rng(3)
@@ -33,7 +33,7 @@ class Watched(Session):
     """A session that remembers which outputs it was asked for."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(parser.parse_model(f"{HEAD} {text}").SerializeToString())
+        super().__init__(parse_model(f"{HEAD} {text}").SerializeToString())
         self.asked: set[tuple[str, ...] | None] = set()
 
     def run(

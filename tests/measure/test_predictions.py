@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from onnx import parser
 
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.loading import dataset_of
@@ -8,13 +7,14 @@ from onnxcompress.data.parts import Part, WholePart
 from onnxcompress.errors import DataError
 from onnxcompress.measure.predictions import batch_outputs, predict
 from onnxcompress.runtime.session import Session
+from tests.helpers import parse_model
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21]>'
 X = np.random.default_rng(0).standard_normal((7, 3)).astype(np.float32)
 
 
 def _session(text: str) -> Session:
-    return Session(parser.parse_model(f"{HEAD} {text}").SerializeToString())
+    return Session(parse_model(f"{HEAD} {text}").SerializeToString())
 
 
 FREE = """g (float[N, 3] x) => (float[N, 3] y, float[N] z) <int64[1] a = {1}> {

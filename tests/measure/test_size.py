@@ -6,19 +6,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper, parser
+from onnx import TensorProto, helper, numpy_helper
 
 from onnxcompress.errors import ModelError, SessionError
 from onnxcompress.measure.memory_probe import main, peak_resident_bytes, resident_bytes
 from onnxcompress.measure.size import file_bytes, load_seconds, measure_size, peak_memory_bytes
 from onnxcompress.runtime.child import module_path
 from onnxcompress.runtime.session import SessionSettings
+from tests.helpers import parse_model
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21]>'
 
 
 def _saved(path: Path, elements: int = 4) -> Path:
-    model = parser.parse_model(f"{HEAD} g (float[N, 1] x) => (float[N, M] y) {{ y = Add(x, w) }}")
+    model = parse_model(f"{HEAD} g (float[N, 1] x) => (float[N, M] y) {{ y = Add(x, w) }}")
     model.graph.initializer.append(numpy_helper.from_array(np.ones(elements, np.float32), name="w"))
     onnx.save(model, path)
     return path
@@ -26,7 +27,7 @@ def _saved(path: Path, elements: int = 4) -> Path:
 
 def _with_external(path: Path) -> Path:
     """One file used by a weight, another by a tensor in the branch of an If."""
-    model = parser.parse_model(f"""{HEAD} g (float[2] x, bool c) => (float[2] y) {{
+    model = parse_model(f"""{HEAD} g (float[2] x, bool c) => (float[2] y) {{
       h = Add(x, w)
       y = If (c) <then_branch = a () => (float[2] p) {{ v = Constant<value = float[2] {{0, 0}}>()
                                                        p = Mul(h, v) }},
@@ -112,7 +113,7 @@ def test_the_probe_writes_a_number(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_text_and_bfloat16_reach_the_probe(tmp_path: Path) -> None:
-    model = parser.parse_model(
+    model = parse_model(
         f"{HEAD} g (string[1] s, bfloat16[2] b) => (string[1] t, float[2] y)"
         "{ t = Identity(s) y = Cast<to = 1>(b) }"
     )

@@ -4,16 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import parser
 
 from onnxcompress.errors import SessionError
 from onnxcompress.runtime.ort_profile import executed_ops, profile, report_of, surviving_qdq
+from tests.helpers import parse_model
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21]>'
 
 
 def _bytes(text: str) -> bytes:
-    return parser.parse_model(f"{HEAD} {text}").SerializeToString()
+    return parse_model(f"{HEAD} {text}").SerializeToString()
 
 
 BRANCH = _bytes("""g (float[N, 2] x, bool c) => (float[N, 2] y)

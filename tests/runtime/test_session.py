@@ -4,16 +4,17 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, parser
+from onnx import TensorProto, helper
 
 from onnxcompress.errors import SessionError
 from onnxcompress.runtime.session import Session, SessionSettings, TensorSignature
+from tests.helpers import parse_model
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21]>'
 
 
 def _bytes(text: str) -> bytes:
-    return parser.parse_model(f"{HEAD} {text}").SerializeToString()
+    return parse_model(f"{HEAD} {text}").SerializeToString()
 
 
 MATMUL = _bytes(
@@ -41,7 +42,7 @@ def test_path_threads_and_no_optimization_give_the_same(tmp_path: Path) -> None:
 
 
 def test_overridable_initializers_are_no_inputs() -> None:
-    model = parser.parse_model(f"{HEAD} g (float[2] x) => (float[2] y) {{ y = Add(x, b) }}")
+    model = parse_model(f"{HEAD} g (float[2] x) => (float[2] y) {{ y = Add(x, b) }}")
     model.graph.initializer.append(helper.make_tensor("b", TensorProto.FLOAT, [2], [1.0, 2.0]))
     model.graph.input.append(helper.make_tensor_value_info("b", TensorProto.FLOAT, [2]))
     session = Session(model.SerializeToString())

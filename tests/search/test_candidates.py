@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import onnx.parser
 import pytest
 
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.search.candidates import CANDIDATES, CLEAN_UP, Goal, Traits, traits_of
+from tests.helpers import parse_model
 
 MODEL = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -31,7 +31,7 @@ def tried(given: Traits) -> set[str]:
 
 
 def test_traits_count_weights() -> None:
-    model = import_model(onnx.parser.parse_model(MODEL))
+    model = import_model(parse_model(MODEL))
     found = traits_of(model, has_data=True, goal=Goal.SPEED)
     assert found == traits(4, 18)
 
@@ -42,7 +42,7 @@ def test_traits_count_both_recurrent_weights() -> None:
 g (float[5,1,3] x) => (y) <float[1,2,3] w = {1,2,3,4,5,6}, float[1,2,2] r = {1,2,3,4}>
 { y = RNN <hidden_size = 2> (x, w, r) }
 """
-    found = traits_of(import_model(onnx.parser.parse_model(text)), has_data=True, goal=Goal.SPEED)
+    found = traits_of(import_model(parse_model(text)), has_data=True, goal=Goal.SPEED)
     assert found.recurrent_weights == 10
     assert found.product_weights == 0
 
@@ -60,7 +60,7 @@ g (float[5,1,3] x) => (y) <float[1,2,3] w = {1,2,3,4,5,6}, float[1,2,2] r = {1,2
 def test_traits_look_through_views(call: str) -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 2] x) => (y)
       <float[2, 2] w = {1, 2, 3, 4}, int64[1] a = {0}> { CALL }"""
-    model = import_model(onnx.parser.parse_model(text.replace("CALL", call)))
+    model = import_model(parse_model(text.replace("CALL", call)))
     assert traits_of(model, has_data=True, goal=Goal.SPEED).product_weights == 4
     assert tried(traits_of(model, has_data=False, goal=Goal.SPEED)) == {"dynamic-int8"}
 
