@@ -189,7 +189,7 @@ def _caster(given: int, wanted: int, rank: int) -> ort.InferenceSession:
     """A model of one Cast between ONNX types, for tensors of `rank` axes; infinities stay."""
     axes = [None] * rank
     into_8_bits = onnx.TensorProto.DataType.Name(wanted).startswith("FLOAT8")
-    unbounded = {"saturate": 0} if into_8_bits else {}
+    unbounded: dict[str, Any] = {"saturate": 0} if into_8_bits else {}
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Cast", ["x"], ["y"], to=wanted, **unbounded)],
         "cast",
