@@ -71,7 +71,9 @@ def test_every_form_loses_less_than_with_nearest_rounding(
     for pass_ in (QuantizeWeights(**options), GPTQ(**options)):  # type: ignore[arg-type]
         model = model_of(text, w=w, b=b)
         assert apply(pass_, model, data={"x": data}).skips == ()
-        assert model.opset == {2: 25, 4: 21, 8: 21 if granularity is BLOCKS else 13}[bits]
+        # A channel with fewer inputs than a block has one scale, which is known longer.
+        in_blocks = any("block_size" in each.attrs for _, each in model.nodes())
+        assert model.opset == {2: 25, 4: 21, 8: 21 if in_blocks else 13}[bits]
         layouts.append({(array.shape, array.dtype) for array in stored(model).values()})
         noise.append(sqnr(before, outputs(model, {"x": data})["y"]))
     assert layouts[0] == layouts[1]
