@@ -13,7 +13,7 @@ import onnx
 
 from onnxcompress.channels.functions import FUNCTIONS, OMITTED, absorbing
 from onnxcompress.channels.movement import pads
-from onnxcompress.channels.products import GATES, einsum_letters
+from onnxcompress.channels.products import GATES, einsum_letters, takes_statistics
 from onnxcompress.channels.space import Axis, Space
 from onnxcompress.ir import query
 from onnxcompress.ir.model import Constant, Model, Node, Tensor
@@ -207,8 +207,8 @@ def _batchnorm(emissions: Emissions, space: Space, node: Node) -> None:
     held = emissions.at(node.inputs[0], 1)
     scale, bias, mean, variance = (emissions.at(tensor, 0) for tensor in list(node.inputs)[1:5])
     result = (held - mean) / np.sqrt(variance + node.float_attr("epsilon", 1e-5)) * scale + bias
-    if node.int_attr("training_mode", 0) or any(each.name for each in list(node.outputs)[1:]):
-        result = UNKNOWN  # before opset 14 it is trained where it gives more than one output
+    if takes_statistics(node):
+        result = UNKNOWN
     emissions.values[space.axis(node.outputs[0], 1)] = np.where(scale == 0, bias, result)
 
 

@@ -155,6 +155,18 @@ def tie_batchnorm(space: Space, node: Node) -> None:
         space.tie(space.axis(x, 1), space.axis(vector, 0))
     for vector in list(node.inputs)[1:3]:
         space.weigh(vector, 0)
+    for axis in space.axes_of(x) if takes_statistics(node) else ():
+        if axis.axis != 1:
+            space.fix(axis.slots, f"{node.op} {node.name!r} takes statistics over it")
+
+
+def takes_statistics(node: Node) -> bool:
+    """Whether a BatchNormalization is trained: before opset 14 if it has more than one output.
+
+    A network that standardizes its weights as it runs has such nodes.
+    """
+    several = any(each.name for each in list(node.outputs)[1:])
+    return several or bool(node.int_attr("training_mode", 0))
 
 
 def tie_instance_norm(space: Space, node: Node) -> None:

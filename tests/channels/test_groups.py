@@ -207,3 +207,24 @@ def test_what_only_goes_together_is_told() -> None:
     assert ("first", "they can only go all together") in {
         (each.node.name, each.reason) for each in found.skipped
     }
+
+
+STANDARDIZED = """g (float[N, 3, 1, 1] x) => (float[N, 2, 1, 1] y) {
+  [first] h = Conv(x, v)  n, m2, v2 = BatchNormalization <training_mode = 1> (w, s, b, m, t)
+  k = Reshape(n, shape)  [last] y = Conv(h, k) }"""
+
+
+def test_inputs_of_a_weight_that_is_standardized_as_it_runs_stay() -> None:
+    model = model_of(
+        STANDARDIZED,
+        v=normal(6, 3, 1, 1),
+        w=normal(1, 2, 6),
+        s=np.ones(2, np.float32),
+        b=normal(2),
+        m=normal(2),
+        t=np.ones(2, np.float32),
+        shape=np.array([2, 6, 1, 1], np.int64),
+    )
+    found = _groups(model)
+    assert not found.groups
+    assert any("takes statistics over it" in each.reason for each in found.skipped)
