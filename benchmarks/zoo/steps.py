@@ -119,7 +119,7 @@ def _run(name: str, source: Path, samples: Path, work: Path) -> Outcome:
         bytes=output.stat().st_size,
         original_bytes=source.stat().st_size,
         sqnr=sqnr,
-        macs=sum(remaining.values()) / total if step.prunes and total else None,
+        macs=round(sum(remaining.values()) / total, 4) if step.prunes and total else None,
         rolled_back=tuple(f"{each.name}: {each.error}" for each in reports if each.error),
         reasons=tuple(_reasons(reports))[:_MOST_REASONS],
         unexplained=tuple(_unexplained(before, model, reports)) if step.packs else (),

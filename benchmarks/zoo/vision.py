@@ -40,6 +40,7 @@ VISION: Final = (
         "logits",
         use_relative_position_bias=True,
         use_mask_token=False,
+        attn_implementation="eager",
     ),
     _vit_like("dinov2", "Dinov2Model", (PIXELS,), "last_hidden_state", mlp_ratio=4),
     _vit_like("clip-vision", "CLIPVisionModel", (PIXELS,), "pooler_output"),
