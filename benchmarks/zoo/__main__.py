@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--json", type=Path, default=RESULTS / "zoo.json")
     running.add_argument("--page", type=Path, default=RESULTS / "zoo.md")
     running.add_argument(
-        "--resume", action="store_true", help="leave out what the --json file holds already"
+        "--resume",
+        action="store_true",
+        help="leave out exports of which the --json file holds results",
     )
     return parser
 
@@ -64,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
     from benchmarks.zoo.run import in_order, rows_of
 
     rows = load(options.json)
-    known = set(rows) if options.resume else set()
+    known = {name for name, row in rows.items() if not row.failure} if options.resume else set()
     found = 0
     for row in rows_of(options.zoo, options.names, known):
         rows[row.name] = row
