@@ -42,8 +42,8 @@ def _summary(rows: Sequence[Row], exported: Sequence[Row]) -> Iterator[str]:
     yield "trained ones), and the multiply-accumulates that pruning cuts."
     floors = [f"{name} {each.floor:.0f}" for name, each in STEPS.items() if each.floor is not None]
     yield f"Outputs are a fault below so many dB: {', '.join(floors)}. The floors of static int8"
-    yield "and of 4 bits were lowered to what EfficientNet and CvT reach, which amplify any noise with"
-    yield "weights like these: below 0 dB such an output proves no more than that it is numbers."
+    yield "and of 4 bits were lowered to what EfficientNet and CvT reach, which amplify noise with"
+    yield "such weights: below 0 dB an output proves no more than that it is numbers."
 
 
 def _faults(rows: Sequence[Row]) -> Iterator[str]:
