@@ -227,8 +227,9 @@ def test_the_guard_names_node_and_operator_sets(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(opset_changes, "CHANGES", {})
     model = model_of(
         '<ir_version: 4, opset_import: ["" : 9]> g (float[N, 2, 4, 4] x) => (float[N, 2, 8, 8] y) '
-        '<float[4] s = {1, 1, 2, 2}> { a = Relu(x) [small] h = Hardmax(a) '
+        '<float[4] s = {1, 1, 2, 2}> { a = Conv(x, w) [small] h = Hardmax(a) '
         "[wide] y = Upsample(h, s) }",
+        w=np.ones((2, 2, 1, 1), np.float32),
     )  # fmt: skip
     with pytest.raises(PassError) as caught:
         PassManager([QuantizeWeights()]).run(model, RuntimeContext())

@@ -77,8 +77,10 @@ def test_a_path_must_not_leave_the_folder(folder: Path) -> None:
     outside = folder.parent / "outside.npz"
     np.savez(outside, w=np.ones(3))
     (folder / "link.npz").symlink_to(outside)
-    for path in (outside, "../outside.npz", "link.npz", "\0"):
+    for path in (outside, "../outside.npz", "link.npz"):
         with pytest.raises(DataError, match="lies outside"):
             GivenImportances(path)
+    with pytest.raises(DataError, match="is no path of a file"):
+        GivenImportances("\0")
     with pytest.raises(DataError, match="there is no such file"):
         GivenImportances("missing.npz")
