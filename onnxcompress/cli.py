@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console, RenderableType
 
+from onnxcompress.boundary import as_own
 from onnxcompress.channels.inspection import inspect_groups
 from onnxcompress.cli_arguments import parse_bits, parse_positive, parse_release, parse_size
 from onnxcompress.cli_files import check_files
@@ -22,11 +22,13 @@ from onnxcompress.cli_judging import (
     budget_of,
     judging_of,
 )
+from onnxcompress.cli_limits import add_limits, apply_limits
 from onnxcompress.cli_progress import TerminalProgress
 from onnxcompress.cli_rounds import add_rounds, iteration_of
 from onnxcompress.cli_signals import Received, ended_by_signals
+from onnxcompress.cli_streams import print_everywhere
 from onnxcompress.demo import run_demo
-from onnxcompress.errors import OnnxCompressError, RecipeError
+from onnxcompress.errors import InternalError, OutputError, RecipeError
 from onnxcompress.inspection import inspect_model
 from onnxcompress.pass_base import Pass
 from onnxcompress.recipe import Recipe, parse_pass
@@ -60,11 +62,6 @@ _EPILOG = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line and exits with its code."""
-    sys.exit(run(arguments))
-
-
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -74,6 +71,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    print_everywhere()
     parsed = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = parsed.run
     with ended_by_signals() as received:
@@ -85,24 +83,20 @@ def _run(
     command: Callable[[argparse.Namespace], int], parsed: argparse.Namespace, received: Received
 ) -> int:
     try:
+        apply_limits(parsed)
         check_files(parsed)
         return command(parsed)
-    except OnnxCompressError as fault:
-        return _failed(str(fault), parsed)
     except KeyboardInterrupt:
         how = f"ended by {received.name}" if received.number else "interrupted"
         print(f"onnxcompress: {how}", file=sys.stderr)
         return INTERRUPTED
-    except MemoryError:
-        return _failed("out of memory; use fewer or smaller samples, or a smaller model", parsed)
     except BrokenPipeError:
         sys.stderr.close()
         return ERROR
     except Exception as fault:
-        what = f"{type(fault).__name__}: {fault}".splitlines()[0]
-        return _failed(
-            f"internal error: {what} (--traceback shows where; please report it)", parsed
-        )
+        what = as_own(fault)
+        hint = " (--traceback shows where; please report it)"
+        return _failed(f"{what}{hint if isinstance(what, InternalError) else ''}", parsed)
 
 
 def _failed(message: str, parsed: argparse.Namespace) -> int:
@@ -246,7 +240,13 @@ def _finish(report: Report, shown: RenderableType, json: Path | None) -> int:
 def _show(what: RenderableType) -> None:
     # A file or a pipe has no width; tables must not be folded to a guess of it.
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    Console(highlight=False, width=width).print(what)
+    try:
+        Console(highlight=False, width=width).print(what)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as fault:
+        raise OutputError(f"standard output: cannot be written: {fault.strerror}") from fault
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -299,12 +299,14 @@ def _parser() -> argparse.ArgumentParser:
         "--calibration", type=Path, metavar="TABLE.npz", help="keep the calibration in this file"
     )
     add_rounds(command)
+    add_limits(command)
 
     command = commands.add_parser("bench", help="measure models beside the first of them")
     command.set_defaults(run=_bench)
     command.add_argument("models", type=Path, nargs="+", metavar="MODEL")
     add_judging(command)
     add_json(command)
+    add_limits(command)
 
     command = commands.add_parser("inspect", help="what a model holds and costs")
     command.set_defaults(run=_inspect)
@@ -316,6 +318,7 @@ def _parser() -> argparse.ArgumentParser:
     add_shapes(command)
     _add_sensitivity(command)
     add_json(command)
+    add_limits(command)
 
     command = commands.add_parser("assign", help="give each node the bits it needs, as a recipe")
     command.set_defaults(run=_assign)

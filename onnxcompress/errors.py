@@ -35,3 +35,11 @@ class CheckpointError(OnnxCompressError):
 
 class OutputError(OnnxCompressError):
     """A result could not be written; nothing half-written was left behind."""
+
+
+class ResourceError(OnnxCompressError):
+    """Memory, space or the depth of nesting was not enough, or the system refused a file."""
+
+
+class InternalError(OnnxCompressError):
+    """A fault of onnxcompress itself; the cause is chained."""

@@ -14,8 +14,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from onnxcompress.boundary import out_of_memory
 from onnxcompress.errors import SessionError
 from onnxcompress.ir import elements
+from onnxcompress.watching import Step
 
 ONNXRUNTIME_VERSION: Final[str] = ort.__version__
 
@@ -32,6 +34,7 @@ _NARROW: Final = frozenset(
 _TENSOR_TYPE = re.compile(r"tensor\((\w+)\)")
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _SOURCE_LINE = re.compile(r"/onnxruntime_src/\S+:\d+ ")
+_NO_MEMORY = re.compile("bad_alloc|Failed to allocate memory|std::length_error")
 _NO_MEANING = ("Stacktrace", "Please fix either", "The above exception")
 _LONGEST_MESSAGE = 400
 # Errors come back as exceptions, so onnxruntime's own copy of them on stderr says nothing new.
@@ -91,13 +94,19 @@ class Session:
     def __init__(self, source: Path | bytes, settings: SessionSettings | None = None) -> None:
         self._model = "the model" if isinstance(source, bytes) else str(source)
         self.settings = settings or SessionSettings()
+        if not _is_text(self._model):
+            raise SessionError(
+                f"{self._model!r}: its name is no UTF-8, so onnxruntime cannot open it"
+            )
+        self._running = Step(f"running {self._model}")
         began = time.perf_counter()
         try:
-            self._ort = ort.InferenceSession(
-                source if isinstance(source, bytes) else str(source),
-                _options(self.settings),
-                providers=["CPUExecutionProvider"],
-            )
+            with Step(f"loading {self._model}"):
+                self._ort = ort.InferenceSession(
+                    source if isinstance(source, bytes) else str(source),
+                    _options(self.settings),
+                    providers=["CPUExecutionProvider"],
+                )
         except Exception as fault:
             raise SessionError(f"onnxruntime cannot load {self._model}: {_told(fault)}") from fault
         self._load_seconds = time.perf_counter() - began
@@ -142,7 +151,8 @@ class Session:
         names = [output.name for output in self._outputs] if outputs is None else list(outputs)
         narrow = any(self._kinds.get(name) in _NARROW for name in (*feeds, *names))
         try:
-            values = self._run_carried(feeds, names) if narrow else self._ort.run(names, feeds)
+            with self._running:
+                values = self._run_carried(feeds, names) if narrow else self._ort.run(names, feeds)
         except Exception as fault:
             raise SessionError(f"onnxruntime cannot run {self._model}: {_told(fault)}") from fault
         return {name: _as_array(value) for name, value in zip(names, values, strict=True)}
@@ -230,6 +240,15 @@ def _options(settings: SessionSettings) -> ort.SessionOptions:
     return options
 
 
+def _is_text(name: str) -> bool:
+    """Whether a path has no bytes that stand for no letters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _element_name(ort_type: str) -> str:
     """`float16` for `tensor(float16)`; empty for what is not a tensor."""
     match = _TENSOR_TYPE.fullmatch(ort_type)
@@ -259,6 +278,8 @@ def _as_array(value: Any) -> np.ndarray:
 
 def _told(fault: Exception) -> str:
     """What onnxruntime says, in one line without its codes and source paths."""
+    if isinstance(fault, MemoryError) or _NO_MEMORY.search(str(fault)):
+        return out_of_memory()
     text = _SOURCE_LINE.sub("", _CODE.sub("", str(fault)))
     lines = []
     for line in text.splitlines():
