@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from onnxcompress.boundary import own_errors
 from onnxcompress.errors import OutputError
 from onnxcompress.progress import Progress
 from onnxcompress.report.json import write_json
@@ -12,6 +13,7 @@ from onnxcompress.report.schema import CompressReport
 from onnxcompress.search.compress import compress
 
 
+@own_errors
 def run_demo(folder: Path, progress: Progress) -> CompressReport:
     """Compresses the digit classifier into `folder` and writes the report beside it.
 

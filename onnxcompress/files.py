@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from typing import BinaryIO, Final
 from onnxcompress.errors import OutputError
 from onnxcompress.leftovers import hold, remove_abandoned
 
+_MEBIBYTE: Final = 1 << 20
 _DRAFT: Final = ".onnxcompress-"
 
 
@@ -26,6 +28,7 @@ def check_regular(path: Path) -> None:
         OutputError: a device, a pipe, a socket or a folder is there, or no file can have that name.
     """
     with _told(path):
+        path.resolve()  # links that lead in a circle are told here
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; name a file")
         if path.exists() and not path.is_file():
@@ -113,6 +116,21 @@ def check_outputs(outputs: Sequence[Path], inputs: Iterable[Path]) -> None:
                 raise OutputError(f"{output}: is the input itself; choose another output")
 
 
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Finds out before the work whether a disk has room for what comes of it.
+
+    Raises:
+        OutputError: it has not; names the folder, and how much is free.
+    """
+    with _told(folder):
+        free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"{folder}: {what} may take {needed / _MEBIBYTE:,.0f} MiB, and {free / _MEBIBYTE:,.0f} "
+            "MiB are free there"
+        )
+
+
 def same_file(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file: by name, by link, or by a second name of it on disk."""
     try:
@@ -128,6 +146,8 @@ def _told(path: Path) -> Iterator[None]:
     """What the system refuses becomes the library's own error, with the path."""
     try:
         yield
+    except RuntimeError as fault:  # how Python before 3.13 tells of links in a circle
+        raise OutputError(f"{path}: cannot be written: {fault}") from fault
     except OSError as fault:
         reason = "the disk is full" if fault.errno == errno.ENOSPC else fault.strerror
         raise OutputError(f"{path}: cannot be written: {reason}") from fault

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from onnxcompress.boundary import own_errors
 from onnxcompress.data.given_shapes import Shapes, given_symbols
 from onnxcompress.errors import DataError, SessionError
 from onnxcompress.ir import io
@@ -21,6 +22,7 @@ from onnxcompress.runtime.ort_profile import OpTime, profile
 from onnxcompress.runtime.session import Session, TensorSignature
 
 
+@own_errors
 def inspect_model(
     model: str | os.PathLike[str], *, timed: bool = False, shapes: Shapes | None = None
 ) -> InspectReport:

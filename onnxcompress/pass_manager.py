@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
+from onnxcompress.boundary import as_own, own_errors
 from onnxcompress.clean import remove_unused
 from onnxcompress.errors import ModelError, OnnxCompressError, PassError
 from onnxcompress.ir import query
@@ -47,6 +48,7 @@ class PassManager:
         self.passes = tuple(passes)
         self.on_error = on_error
 
+    @own_errors
     def run(self, model: Model, context: RuntimeContext | None = None) -> list[PassReport]:
         """Runs every pass; after each, the model is sorted, valid, and loads and runs.
 
@@ -112,7 +114,7 @@ class PassManager:
         except OnnxCompressError as fault:
             error = str(fault)
         except Exception as fault:  # a bug in a pass must not take the user's model with it
-            error = f"{type(fault).__name__}: {fault}"
+            error = str(as_own(fault))
         if error is not None:
             model.graph, model.envelope = before.graph, before.envelope
             verification = "rolled back"

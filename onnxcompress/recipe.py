@@ -25,6 +25,7 @@ from typing import Any
 import tomlkit
 from tomlkit.items import AoT
 
+from onnxcompress.boundary import own_errors
 from onnxcompress.errors import RecipeError
 from onnxcompress.files import write_text
 from onnxcompress.pass_base import Override, Pass
@@ -47,6 +48,7 @@ class Recipe:
     runtime: Release | None = None
 
     @classmethod
+    @own_errors
     def load(cls, path: str | os.PathLike[str]) -> Recipe:
         """Reads a TOML file.
 
@@ -68,6 +70,7 @@ class Recipe:
             raise RecipeError(f"{path}: {fault}") from fault
 
     @classmethod
+    @own_errors
     def parse(cls, text: str) -> Recipe:
         """Reads TOML text.
 
@@ -76,6 +79,8 @@ class Recipe:
         """
         try:
             document = tomllib.loads(text)
+        except RecursionError as fault:
+            raise RecipeError("not TOML of ours: it nests too deeply") from fault
         except tomllib.TOMLDecodeError as fault:
             raise RecipeError(f"not TOML: {fault}") from fault
         unknown = document.keys() - {"pass", "runtime"}
@@ -96,6 +101,7 @@ class Recipe:
         document.append("pass", _tables_of(_write_pass(pass_) for pass_ in self.passes))
         return tomlkit.dumps(document)
 
+    @own_errors
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the recipe as TOML, whole or not at all.
 

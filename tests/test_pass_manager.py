@@ -115,7 +115,7 @@ FAULTS = {
     _makes_a_cycle: "the graph has a cycle through node",
     _does_not_load: "onnxruntime cannot load the model: .*nonsense",
     _does_not_run: "onnxruntime cannot (load|run) the model: .*indices element out of",
-    _has_a_bug: "KeyError: 'no such thing'",
+    _has_a_bug: "internal error: KeyError: 'no such thing'",
 }
 
 

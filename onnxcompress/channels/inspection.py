@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxcompress.boundary import own_errors
 from onnxcompress.channels.costs import Costs, Measure
 from onnxcompress.channels.groups import Group, Groups, find_groups
 from onnxcompress.data.given_shapes import Shapes, given_symbols
@@ -30,6 +31,7 @@ from onnxcompress.runtime.session import Session
 from onnxcompress.search.candidates import CLEAN_UP
 
 
+@own_errors
 def inspect_groups(
     model: str | os.PathLike[str], *, data: str | None = None, shapes: Shapes | None = None
 ) -> GroupsReport:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
+from onnxcompress.boundary import own_errors
 from onnxcompress.errors import ModelError, OutputError
 from onnxcompress.files import written_whole
 from onnxcompress.ir import elements
@@ -30,6 +31,7 @@ _ALIGNMENT = 64  # so that onnxruntime can use the bytes where they are mapped
 _CHUNK = 16 << 20
 
 
+@own_errors
 def load(path: str | os.PathLike[str]) -> Model:
     """Reads a model; weights in external files stay on disk until they are used.
 
@@ -79,6 +81,7 @@ def to_bytes(model: Model) -> bytes:
     ) from fault
 
 
+@own_errors
 def save(model: Model, path: str | os.PathLike[str], *, external: bool | None = None) -> list[Path]:
     """Writes a model whole or not at all, and never over the file it was loaded from.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import os
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from onnxcompress.boundary import own_errors
 from onnxcompress.errors import DataError
 from onnxcompress.files import write_text
 from onnxcompress.report.groups_schema import GroupsReport
@@ -19,6 +21,8 @@ from onnxcompress.report.schema import (
     SensitivityReport,
 )
 
+_MOST_BYTES: Final = 256 << 20
+
 Report = CompressReport | BenchReport | InspectReport | SensitivityReport | GroupsReport
 
 
@@ -27,6 +31,7 @@ def to_json(report: Report) -> str:
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
 
 
+@own_errors
 def write_json(report: Report, path: str | os.PathLike[str]) -> None:
     """Writes the report whole or not at all.
 
@@ -36,6 +41,7 @@ def write_json(report: Report, path: str | os.PathLike[str]) -> None:
     write_text(path, to_json(report))
 
 
+@own_errors
 def read_sensitivity(path: str | os.PathLike[str]) -> SensitivityReport:
     """Reads what `write_json` wrote of a sensitivity report.
 
@@ -45,10 +51,12 @@ def read_sensitivity(path: str | os.PathLike[str]) -> SensitivityReport:
     path = Path(path)
     how = "`onnxcompress inspect MODEL --sensitivity --json` writes one"
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise DataError(f"{path}: larger than {_MOST_BYTES >> 20} MiB; no sensitivity report")
         report = msgspec.json.decode(path.read_bytes(), type=SensitivityReport)
     except OSError as fault:
         raise DataError(f"{path}: cannot be read: {fault.strerror}") from fault
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise DataError(f"{path}: not a sensitivity report ({fault}); {how}") from fault
     if report.schema_version != SCHEMA_VERSION:
         raise DataError(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from onnxcompress.boundary import own_errors
 from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.judging.question import Judged
 from onnxcompress.measure.bootstrap import CONFIDENCE
@@ -20,6 +21,7 @@ from onnxcompress.search.judge import Judge
 from onnxcompress.search.samples import data_notes, load_to_judge
 
 
+@own_errors
 def benchmark(
     models: Sequence[str | os.PathLike[str]],
     *,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from onnxcompress.boundary import own_errors
 from onnxcompress.budget import Budget
 from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.data.splitting import Shares
 from onnxcompress.errors import ModelError, RecipeError, SessionError
-from onnxcompress.files import check_outputs
+from onnxcompress.files import check_outputs, require_space
 from onnxcompress.ir import io
 from onnxcompress.ir.model import Model
 from onnxcompress.judging.question import Judged
@@ -57,10 +59,13 @@ from onnxcompress.search.samples import Samples, data_notes, load_samples
 from onnxcompress.search.schedule import Iteration, Plan
 from onnxcompress.target import Target
 
+_CANDIDATES = 3
+
 UNCHANGED = "unchanged"
 """The original itself, where even cleaning it up costs more than the budget."""
 
 
+@own_errors
 def compress(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -153,6 +158,10 @@ def compress(
     outputs = [output, io.data_file(output), *filter(None, [table])]
     check_outputs(outputs, [*loaded.files, *(Path(each) for each in (data, training) if each)])
 
+    # Candidates that stay until one is chosen, and one that is being made.
+    scratch = Path(tempfile.gettempdir())
+    require_space(scratch, _CANDIDATES * loaded.weight_bytes, "temporary files (see TMPDIR)")
+    require_space(output.parent, loaded.weight_bytes, "what is written")
     _require_loadable(loaded, source, release)
     samples = load_samples(
         data,

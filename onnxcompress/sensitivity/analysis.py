@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxcompress.boundary import own_errors
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.data.splitting import Shares
@@ -47,6 +48,7 @@ JUDGED_BY_METRIC = 5
 """The most sensitive units, whose effect on the metric is measured where one is named."""
 
 
+@own_errors
 def analyze_sensitivity(
     model: str | os.PathLike[str],
     precisions: Sequence[Pass] | None = None,
