@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from onnxcompress.data.memory import require_memory
+
+_ADVICE: Final = "export the model with a smaller batch"
 
 ShapeKey = tuple[tuple[str, tuple[int, ...], bytes], ...]
 
@@ -56,6 +61,14 @@ def joined(feeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def padded(feeds: Mapping[str, np.ndarray], count: int, size: int) -> dict[str, np.ndarray]:
-    """`size` rows: the `count` real ones, then the last of them again."""
+    """`size` rows: the `count` real ones, then the last of them again.
+
+    Raises:
+        DataError: memory cannot hold so many.
+    """
+    by_row = sum(array.nbytes // len(array) for array in feeds.values() if array.ndim)
+    require_memory(
+        size * (by_row + np.dtype(np.intp).itemsize), f"a batch of {size} samples", _ADVICE
+    )
     rows = np.minimum(np.arange(size), count - 1)
     return {name: array[rows] if array.ndim else array for name, array in feeds.items()}

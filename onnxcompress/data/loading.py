@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -16,12 +16,16 @@ from onnxcompress.data.callables import (
     names_function,
 )
 from onnxcompress.data.dataset import Dataset
-from onnxcompress.data.memory import require_memory
+from onnxcompress.data.memory import available_bytes
 from onnxcompress.data.parts import ArraysPart, NpzPart, Part, TestSetPart
 from onnxcompress.errors import DataError
 
 if TYPE_CHECKING:
     from onnxcompress.runtime.session import TensorSignature
+
+
+_PART_BYTES: Final = 4096
+"""What a part takes besides its arrays, about."""
 
 
 def load_dataset(
@@ -49,6 +53,8 @@ def load_dataset(
     Raises:
         DataError: the data cannot be read or do not fit the model; see the message.
     """
+    if not spec:  # it would be the current folder
+        raise DataError("the data have an empty name; give a file, a folder or module:function")
     path = Path(spec)
     if path.exists():
         return Dataset(_parts_of(path, signature), signature, group_by=group_by)
@@ -107,6 +113,7 @@ def _natural(path: Path) -> tuple[tuple[int, str], ...]:
 def _parts_from_function(spec: str, signature: Sequence[TensorSignature]) -> list[Part]:
     function = import_function(spec)
     parts: list[Part] = []
+    kept, room = 0, available_bytes() // 2
     with current_folder_importable():
         for index, item in enumerate(_items(spec, function)):
             origin = f"{spec} (item {index})"
@@ -115,7 +122,13 @@ def _parts_from_function(spec: str, signature: Sequence[TensorSignature]) -> lis
                     f"{origin}: {type(item).__name__} is not a dictionary of input name to array"
                 )
             arrays = {str(name): np.asarray(value) for name, value in item.items()}
-            require_memory(sum(array.nbytes for array in arrays.values()), origin)
+            # Counted together, since a generator may never end; half of it is left for the work.
+            kept += _PART_BYTES + sum(array.nbytes for array in arrays.values())
+            if kept > room:
+                raise DataError(
+                    f"{origin}: samples take more than half of the memory that is free; does it "
+                    f"ever end? Give fewer, or .npz files in a folder"
+                )
             # A generator may fill the same buffers again.
             copies = {name: array.copy() for name, array in arrays.items()}
             parts.append(ArraysPart(copies, signature, origin))

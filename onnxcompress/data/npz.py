@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 import zlib
@@ -20,6 +21,10 @@ _HEADER_READERS: Final = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+_SIZE_BYTES: Final = {(1, 0): 2, (2, 0): 4}
+_LONGEST_HEADER: Final = 10_000  # of what numpy itself parses
+_SMALL: Final = 1 << 28
+_MOST_TIMES: Final = 200
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError)
 
 
@@ -114,6 +119,12 @@ def _read_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -
             f"{what} is declared as {dtype} {shape}, {member.nbytes} bytes, but {stored} bytes are "
             f"stored; the file is damaged"
         )
+    if stored > _SMALL and stored > _MOST_TIMES * max(entry.compress_size, 1):
+        raise DataError(
+            f"{what} unpacks to {stored / (1 << 20):,.0f} MiB, "
+            f"{stored // entry.compress_size} times what is stored; if that is meant, store it as "
+            f"it is, by np.savez"
+        )
     return member
 
 
@@ -121,7 +132,12 @@ def _parse_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(stream)
     if version not in _HEADER_READERS:
         raise ValueError(f"npy format {version[0]}.{version[1]} is not supported")
-    shape, _, dtype = _HEADER_READERS[version](stream)
+    # numpy reads as many bytes as the header claims to have before it looks at their number.
+    size = stream.read(_SIZE_BYTES[version])
+    claimed = int.from_bytes(size, "little")
+    if claimed > _LONGEST_HEADER:
+        raise ValueError(f"it claims to be {claimed} bytes long")
+    shape, _, dtype = _HEADER_READERS[version](io.BytesIO(size + stream.read(claimed)))
     return tuple(int(size) for size in shape), dtype
 
 

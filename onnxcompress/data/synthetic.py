@@ -169,7 +169,8 @@ def _size(axis: int | str | None, symbols: Mapping[str, int], size: int) -> int:
 
 def _require(tensor: TensorSignature, elements: int) -> None:
     """Refuses what does not fit in memory; random numbers are made in 8 bytes each."""
-    require_memory(elements * (8 + tensor.dtype.itemsize), f"made-up input {tensor.name!r}")
+    needed = elements * (8 + tensor.dtype.itemsize)
+    require_memory(needed, f"made-up input {tensor.name!r}", "give smaller ones (--shapes)")
 
 
 def _random(tensor: TensorSignature, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:

@@ -9,6 +9,7 @@ to the function's default.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import onnx
@@ -27,6 +28,8 @@ from onnxcompress.ir.names import unique
 
 MOST_NODES: Final = 1_000_000
 """Functions that call each other can stand for more nodes than memory holds."""
+
+_DEEPEST: Final = 100
 
 _KNOWN: Final = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 """Domains whose operators onnxruntime has kernels for; a function of theirs says what one means."""
@@ -51,6 +54,7 @@ def inline_functions(proto: ModelProto) -> tuple[str, ...]:
         return ()
     versions = {_domain(entry.domain): entry.version for entry in proto.opset_import}
     kept = {key for key, each in functions.items() if not _keeps_meaning(each, versions)}
+    _require_few(functions, proto.graph)
     inliner = _Inliner({k: each for k, each in functions.items() if k not in kept}, proto.graph)
     inliner.graph(proto.graph)
     for domain, version in inliner.imported.items():
@@ -78,38 +82,76 @@ def _told(calls: Mapping[_Key, int], kept: int) -> Iterator[str]:
         )
 
 
+@dataclass(frozen=True)
+class _Extent:
+    """Nodes that something stands for, and how deep functions call each other in it."""
+
+    nodes: int
+    depth: int
+
+
+def _require_few(functions: Mapping[_Key, FunctionProto], graph: GraphProto) -> None:
+    """Counts the nodes that calls stand for before any is made.
+
+    Raises:
+        ModelError: functions call themselves or each other too deeply, or stand for too many nodes.
+    """
+    known: dict[_Key, _Extent] = {}
+
+    def of_nodes(nodes: Iterable[NodeProto], within: tuple[_Key, ...]) -> _Extent:
+        total, deepest = 0, 0
+        for node in nodes:
+            key = _key_of_call(node)
+            if key in functions:
+                inner = [of_function(key, within)]
+            else:
+                bodies = (body for attr in node.attribute for body in _bodies(attr))
+                inner = [of_nodes(body.node, within) for body in bodies]
+            total += 1 + sum(each.nodes for each in inner)
+            deepest = max([deepest, *(each.depth for each in inner)])
+        return _Extent(total, deepest)
+
+    def of_function(key: _Key, within: tuple[_Key, ...]) -> _Extent:
+        if key in within:
+            raise ModelError(f"function {'.'.join(key[:2])} calls itself")
+        if key not in known:
+            if len(within) < _DEEPEST:
+                inner = of_nodes(functions[key].node, (*within, key))
+                known[key] = _Extent(inner.nodes, inner.depth + 1)
+            if key not in known or known[key].depth > _DEEPEST:
+                raise ModelError(f"its functions call each other more than {_DEEPEST} deep")
+        return known[key]
+
+    if of_nodes(graph.node, ()).nodes > MOST_NODES:
+        raise ModelError(f"its functions stand for more than {MOST_NODES} nodes")
+
+
 class _Inliner:
     def __init__(self, functions: Mapping[_Key, FunctionProto], graph: GraphProto) -> None:
         self.functions = functions
         self.calls: dict[_Key, int] = {}
         self.imported: dict[str, int] = {}
         self._taken = set(_names(graph))
-        self._count = 0
 
     def graph(self, graph: GraphProto) -> None:
         """Inlines what a graph and its bodies call."""
-        _replace(graph, "node", [each for node in graph.node for each in self.node(node, ())])
+        _replace(graph, "node", [each for node in graph.node for each in self.node(node)])
 
-    def node(self, node: NodeProto, within: tuple[_Key, ...]) -> Iterator[NodeProto]:
+    def node(self, node: NodeProto) -> Iterator[NodeProto]:
         """The node itself, or what the function that it calls computes."""
-        self._count += 1
-        if self._count > MOST_NODES:
-            raise ModelError(f"its functions stand for more than {MOST_NODES} nodes")
         key = _key_of_call(node)
         function = self.functions.get(key)
         if function is None:
             for attr in node.attribute:
                 for body in _bodies(attr):
-                    inner = [each for one in body.node for each in self.node(one, within)]
+                    inner = [each for one in body.node for each in self.node(one)]
                     _replace(body, "node", inner)
             yield node
             return
-        if key in within:
-            raise ModelError(f"function {'.'.join(key[:2])} calls itself")
         self.calls[key] = self.calls.get(key, 0) + 1
         self.imported.update((_domain(e.domain), e.version) for e in function.opset_import)
         for made in self._body(node, function):
-            yield from self.node(made, (*within, key))
+            yield from self.node(made)
 
     def _body(self, call: NodeProto, function: FunctionProto) -> Iterator[NodeProto]:
         """The function's nodes with the call's tensors and attributes in the place of its own."""

@@ -297,3 +297,14 @@ def test_memory_that_labels_need_counts(tmp_path: Path, monkeypatch: pytest.Monk
         _ = dataset.groups
     with pytest.raises(DataError, match="its arrays need"):
         load_dataset(str(path), X_ONLY)
+
+
+def test_a_function_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "    while True:\n        yield {'x': np.zeros((1, 3), np.float32)}\n"
+    spec = _module(tmp_path, monkeypatch, "endless", body)
+    monkeypatch.setattr("onnxcompress.data.loading.available_bytes", lambda: 1 << 20)
+    assert "samples take more than half of the memory that is free" in _error(spec)
+
+
+def test_no_name() -> None:
+    assert "empty name" in _error("")

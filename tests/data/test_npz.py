@@ -7,6 +7,7 @@ import numpy as np
 import psutil
 import pytest
 
+from onnxcompress.data.batching import padded
 from onnxcompress.data.memory import require_memory
 from onnxcompress.data.npz import read_array, read_members
 from onnxcompress.data.parts import NpzPart
@@ -104,3 +105,27 @@ def test_memory_is_told_in_mebibytes(monkeypatch: pytest.MonkeyPatch) -> None:
     require_memory(3 << 20, "d")
     with pytest.raises(DataError, match="d: its arrays need 2,000 MiB and 3 MiB of memory are"):
         require_memory(2000 << 20, "d")
+
+
+def test_a_header_that_claims_gigabytes(tmp_path: Path) -> None:
+    """numpy would read them all before it looks; here a file of 4 MB could hold 4 GiB of spaces."""
+    npy = b"\x93NUMPY\x02\x00" + (0xFFFFFFFF).to_bytes(4, "little") + b" " * 1000
+    path = _archive(tmp_path / "d.npz", x=npy)
+    with pytest.raises(DataError, match=r"no readable header \(it claims to be 4294967295 bytes"):
+        read_members(path)
+
+
+def test_zeros_that_unpack_to_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros = np.zeros((64, 1024), np.float32)
+    np.savez_compressed(tmp_path / "d.npz", x=zeros)
+    assert read_members(tmp_path / "d.npz")["x"].shape == zeros.shape  # small enough for anyone
+    monkeypatch.setattr("onnxcompress.data.npz._SMALL", 1 << 17)
+    with pytest.raises(DataError, match=r"unpacks to 0 MiB, \d+ times what is stored"):
+        read_members(tmp_path / "d.npz")
+    np.savez(tmp_path / "plain.npz", x=zeros)
+    assert read_members(tmp_path / "plain.npz")["x"].shape == zeros.shape
+
+
+def test_a_fixed_batch_that_no_memory_holds() -> None:
+    with pytest.raises(DataError, match="a batch of 1152921504606846976 samples: its arrays need"):
+        padded({"x": np.zeros((1, 4), np.float32)}, 1, 1 << 60)
