@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import onnx
 import torch
 
+from onnxcompress.data.npz import read_array, read_members
 from onnxcompress.distillation.plan import Evaluated, Training
-from onnxcompress.errors import CheckpointError
+from onnxcompress.errors import CheckpointError, DataError
 from onnxcompress.files import written_whole
 
-_DAMAGED = (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile, zlib.error)
+_MOST_EVALUATIONS = 1_000_000
+_LARGEST_ITEM = 256  # bytes of the text that tells one training from another
 
 
 @dataclass(frozen=True)
@@ -138,45 +138,74 @@ class SavedState:
             CheckpointError: the file is damaged or belongs to another training.
         """
         try:
-            with self._path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                asked = str(arrays["question"])
-                if asked == self._asked:
-                    return self._restore(arrays, masters, averages, optimizer)
-        except _DAMAGED as fault:
+            arrays = _Arrays(self._path)
+            if str(arrays.read("question", ())) == self._asked:
+                return _restore(arrays, masters, averages, optimizer)
+        except (DataError, ValueError) as fault:
             raise CheckpointError(f"{self._path}: not a training checkpoint: {fault}") from fault
         raise CheckpointError(
             f"{self._path}: belongs to another training (model, data, options or version differ); "
             "name another file, or remove it to start anew"
         )
 
-    def _restore(
-        self,
-        arrays: np.lib.npyio.NpzFile,
-        masters: Sequence[torch.Tensor],
-        averages: Sequence[torch.Tensor],
-        optimizer: torch.optim.Optimizer,
-    ) -> Loaded:
-        for index, mean in enumerate(averages):
-            mean.copy_(torch.from_numpy(arrays[f"average_{index}"]))
-        best: list[torch.Tensor] = []
-        for index, master in enumerate(masters):
-            stored = arrays[f"master_{index}"]
-            if stored.shape != tuple(master.shape):
-                raise ValueError(f"weight {index} has shape {list(stored.shape)}")
-            with torch.no_grad():
-                master.copy_(torch.from_numpy(stored))
-            best.append(torch.from_numpy(arrays[f"best_{index}"]))
-            moments = {
-                name: torch.from_numpy(arrays[f"{name}_{index}"])
-                for name in ("step", "exp_avg", "exp_avg_sq")
-                if f"{name}_{index}" in arrays
-            }
-            if moments:
-                optimizer.state[master] = moments
-        step, seconds, epoch, samples = arrays["done"].tolist()
-        reached = Reached(int(step), seconds, int(epoch), int(samples))
-        history = [
-            Evaluated(step=int(at), loss=float(loss), seconds=float(spent))
-            for at, loss, spent in arrays["history"]
-        ]
-        return reached, history, best
+
+class _Arrays:
+    """Arrays of a file that nobody vouches for: each is read only where it has the shape wanted."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._members = read_members(path)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def read(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+        """An array without NaN; None is an axis of at most `_MOST_EVALUATIONS`.
+
+        Raises:
+            DataError: it is damaged.
+            ValueError: it is missing, has another shape, or holds NaN.
+        """
+        member = self._members.get(name)
+        if member is None:
+            raise ValueError(f"it holds no {name!r}")
+        fits = len(member.shape) == len(shape) and all(
+            size <= _MOST_EVALUATIONS if wanted is None else size == wanted
+            for size, wanted in zip(member.shape, shape, strict=True)
+        )
+        if not fits or member.dtype.itemsize > _LARGEST_ITEM:
+            raise ValueError(f"{name!r} is {member.dtype} of shape {list(member.shape)}")
+        array = read_array(self._path, member)
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ValueError(f"{name!r} holds NaN")
+        return array
+
+
+def _restore(
+    arrays: _Arrays,
+    masters: Sequence[torch.Tensor],
+    averages: Sequence[torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> Loaded:
+    for index, mean in enumerate(averages):
+        mean.copy_(torch.from_numpy(arrays.read(f"average_{index}", tuple(mean.shape))))
+    best: list[torch.Tensor] = []
+    for index, master in enumerate(masters):
+        shape = tuple(master.shape)
+        with torch.no_grad():
+            master.copy_(torch.from_numpy(arrays.read(f"master_{index}", shape)))
+        best.append(torch.from_numpy(arrays.read(f"best_{index}", shape)))
+        moments = {
+            name: torch.from_numpy(arrays.read(f"{name}_{index}", like))
+            for name, like in (("step", ()), ("exp_avg", shape), ("exp_avg_sq", shape))
+            if f"{name}_{index}" in arrays
+        }
+        if moments:
+            optimizer.state[master] = moments
+    step, seconds, epoch, samples = arrays.read("done", (len(fields(Reached)),)).tolist()
+    reached = Reached(int(step), seconds, int(epoch), int(samples))
+    history = [
+        Evaluated(step=int(at), loss=float(loss), seconds=float(spent))
+        for at, loss, spent in arrays.read("history", (None, 3))
+    ]
+    return reached, history, best

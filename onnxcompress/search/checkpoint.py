@@ -7,6 +7,7 @@ in it never was.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from onnxcompress.runtime.calibration import fingerprint
 from onnxcompress.search.schedule import Iteration
 
 _STATE = "state.json"
+_DIGEST = "sha256"
+_MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,12 +129,12 @@ class Checkpoints:
         """
         path = folder / _STATE
         try:
-            state = msgspec.convert(json.loads(path.read_bytes()), _State)
+            state = _read(path)
         except FileNotFoundError as fault:
             raise CheckpointError(f"{folder}: holds no checkpoints to resume") from fault
         except OSError as fault:
             raise CheckpointError(f"{path}: cannot be read: {fault.strerror}") from fault
-        except (ValueError, msgspec.ValidationError) as fault:
+        except (ValueError, RecursionError, msgspec.ValidationError) as fault:
             raise CheckpointError(f"{path}: not what a run in rounds wrote ({fault})") from fault
         difference = _difference(state.question, question)
         if difference is not None:
@@ -193,8 +196,35 @@ class Checkpoints:
 
     def _write(self) -> None:
         # Python's own writer knows infinity, which the drop of a broken model is.
-        state = json.dumps(msgspec.to_builtins(self._state), indent=1)
-        write_text(self._folder / _STATE, state + "\n")
+        state = msgspec.to_builtins(self._state)
+        text = json.dumps({_DIGEST: _digest(state), **state}, indent=1)
+        write_text(self._folder / _STATE, text + "\n")
+
+
+def _read(path: Path) -> _State:
+    """Reads what `_write` wrote.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is too large, no JSON, holds NaN, or is not what was written.
+    """
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"larger than {_MOST_BYTES >> 20} MiB")
+    found = json.loads(path.read_bytes(), parse_constant=_infinity)
+    digest = found.pop(_DIGEST, None) if isinstance(found, dict) else None
+    if digest != _digest(found):
+        raise ValueError("it was changed, or cut short")
+    return msgspec.convert(found, _State)
+
+
+def _infinity(text: str) -> float:
+    if text == "NaN":
+        raise ValueError("it holds NaN")
+    return float(text)
+
+
+def _digest(state: Any) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def open_checkpoints(iteration: Iteration, question: Question, scratch: Path) -> Checkpoints:

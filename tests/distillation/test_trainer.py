@@ -434,7 +434,7 @@ def test_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
         train(training, samples(perceptron(), seed=1))
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "pickled", "missing"])
+@pytest.mark.parametrize("damage", ["cut", "text", "pickled", "missing", "nan", "shape", "long"])
 def test_damaged_checkpoints_are_refused(tmp_path: Path, damage) -> None:
     path = tmp_path / "training.npz"
     data = samples(perceptron())
@@ -450,6 +450,10 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path, damage) -> None:
     else:
         with np.load(path) as arrays:
             kept = {name: arrays[name] for name in arrays if name != "best_1"}
+            best = arrays["best_1"]
+        changed = {"nan": best * np.nan, "shape": best[..., None], "long": np.zeros(1 << 20)}
+        if damage in changed:
+            kept["best_1"] = changed[damage]
         np.savez(path, **kept)
     with pytest.raises(CheckpointError, match="not a training checkpoint"):
         train(training, data)

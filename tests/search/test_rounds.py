@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -313,6 +314,18 @@ def test_checkpoints_are_not_overwritten(job: Job) -> None:
     [
         ("state.json", lambda path: path.write_text("{"), "not what a run in rounds wrote"),
         ("state.json", lambda path: path.write_text("{}"), "not what a run in rounds wrote"),
+        (
+            "state.json",
+            lambda path: path.write_text(path.read_text().replace('"drop": 0', '"drop": 1', 1)),
+            "it was changed, or cut short",
+        ),
+        (
+            "state.json",
+            lambda path: path.write_text(re.sub('"drop": [^,]*', '"drop": NaN', path.read_text())),
+            "it holds NaN",
+        ),
+        ("state.json", lambda path: path.write_text("[" * 100_000), "not what a run in rounds"),
+        ("state.json", lambda path: os.truncate(path, 1 << 27), "larger than 64 MiB"),
         ("round-2.onnx", lambda path: path.unlink(), "begin anew"),
         ("round-2.onnx", lambda path: path.write_bytes(path.read_bytes()[:-9]), "begin anew"),
         (
