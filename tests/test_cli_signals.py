@@ -15,7 +15,8 @@ from onnxcompress.runtime.child import module_path
 
 # Says when the search has begun, and then waits to be ended.
 WAITING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup pytest` has us ignore
 sys.path[:] = {path}
 from onnxcompress.search import judge
 from onnxcompress import cli

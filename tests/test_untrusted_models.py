@@ -242,5 +242,5 @@ def test_sparse_tensors_are_not_spread_out(tmp_path: Path) -> None:
     sparse = helper.make_sparse_tensor(values, indices, [1 << 17, 1 << 17])
     model.graph.sparse_initializer.append(sparse)
     onnx.save(model, path)
-    with pytest.raises(ModelError, match="'big': .* is over 2 GiB when spread out"):
+    with pytest.raises(ModelError, match=r"'big': .* is over 2 GiB when spread out"):
         onnxcompress.load(path)
