@@ -71,7 +71,7 @@ def write_shards(sources: Sequence[Path], count: int, folder: Path) -> None:
         for start in range(0, available, IMAGES_A_FILE):
             rows = slice(start, min(start + IMAGES_A_FILE, available))
             shard = {name: array[rows] for name, array in samples.items()}
-            np.savez(folder / f"{written + start}.npz", allow_pickle=False, **shard)
+            np.savez(folder / f"{written + start}.npz", **shard)
         written += available
     if written < count:
         raise SubjectError(f"there are {written} samples, fewer than the {count} asked for")

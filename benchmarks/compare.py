@@ -96,7 +96,7 @@ def thinned(path: Path, samples: int | None, folder: Path) -> Path:
             return path
         rows = np.arange(samples) * count // samples
         thin = folder / path.name
-        np.savez(thin, allow_pickle=False, **{name: arrays[name][rows] for name in arrays.files})
+        np.savez(thin, **{name: arrays[name][rows] for name in arrays.files})
     return thin
 
 

@@ -98,7 +98,7 @@ def main() -> None:
         for name, tensor in module.state_dict().items()
         if tensor.is_floating_point()
     }
-    np.savez(options.out, allow_pickle=False, **weights)
+    np.savez(options.out, **weights)
     print(f"{options.out}: {options.out.stat().st_size} bytes")
 
 

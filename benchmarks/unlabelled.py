@@ -55,7 +55,7 @@ def draw(training: Path, seed: int, folder: Path) -> Path:
     with np.load(training, allow_pickle=False) as arrays:
         rows = np.random.default_rng(seed).permutation(len(arrays[LABELS]))[:IMAGES]
         images = {name: arrays[name][rows] for name in arrays.files if name != LABELS}
-    np.savez(path, allow_pickle=False, **images)
+    np.savez(path, **images)
     return path
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import parser
 
+from onnxcompress.data.casting import is_float
 from onnxcompress.data.synthetic import synthetic_dataset
 from onnxcompress.ir import io
 from onnxcompress.ir.from_proto import import_model
@@ -23,21 +24,31 @@ _NODE_NAME = re.compile(r"(?<!\w)\[([^\]]+)\](\s*(?!,)(\w*)[\w, ]*=)")
 """A node's name in ONNX text, and what follows: the name of its first output, the others, `=`."""
 
 
+_LEFT_OUT_FIRST = re.compile(r"([({]\s*),")
+"""Where a list of inputs or outputs begins with one that is left out."""
+
+_NONE = "left_out_first"
+
+
 def proto(text: str) -> onnx.ModelProto:
     """ONNX text as a message; the header may be left out."""
     return parse_model(text if text.lstrip().startswith("<ir_version") else HEAD + text)
 
 
 def parse_model(text: str) -> onnx.ModelProto:
-    """`onnx.parser.parse_model`, with names of nodes under onnx before 1.17 too."""
+    """`onnx.parser.parse_model`; what onnx before 1.17 cannot read is put in by hand."""
     try:
         return parser.parse_model(text)
     except parser.ParseError:
         named = [(name, output) for name, _, output in _NODE_NAME.findall(text)]
-        if not named:
+        leading = _LEFT_OUT_FIRST.search(text)
+        if not (named or leading):
             raise
-    model = parser.parse_model(_NODE_NAME.sub(r"\2", text))
+    plain = _LEFT_OUT_FIRST.sub(rf"\1{_NONE},", _NODE_NAME.sub(r"\2", text))
+    model = parser.parse_model(plain)
     for node in _nodes(model.graph):
+        for side in (node.input, node.output):
+            side[:] = ["" if name == _NONE else name for name in side]
         found = next((each for each in named if each[1] == (*node.output, "")[0]), None)
         if found is not None:
             named.remove(found)
@@ -124,5 +135,5 @@ def assert_same_outputs(
             assert value.shape == other.shape, name
             np.testing.assert_allclose(other, value, rtol=tolerance, atol=tolerance, err_msg=name)
         else:
-            nan = value.dtype.kind == "f"
+            nan = is_float(value.dtype)  # of numpy and of ml_dtypes
             assert np.array_equal(value, other, equal_nan=nan), name

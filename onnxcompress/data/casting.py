@@ -100,7 +100,7 @@ def cast(array: np.ndarray, wanted: np.dtype, what: str) -> np.ndarray:
                 f"{what} is {found} with values {low}..{high}, which {wanted} cannot hold"
             )
     if array.dtype.kind == "S":
-        return np.strings.decode(array, "utf-8").astype(object)
+        return np.char.decode(array, "utf-8").astype(object)
     # What overflows becomes infinite, and the check for finite values names the sample.
     with np.errstate(over="ignore"):
         return array.astype(wanted)

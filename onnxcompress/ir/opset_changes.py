@@ -1,8 +1,8 @@
 """Operators that onnx's version converter raises wrongly, or not at all, and what they become.
 
 Source: the history of ONNX Upsample (opset 7-9), Resize (10-11), Hardmax (1-13), GroupNormalization
-(18-21), Dropout (7-12), MeanVarianceNormalization (1-9) and Scan (8-9); where a text leaves it
-open, what onnxruntime computes.
+(18-21), Dropout (7-12), MeanVarianceNormalization (1-9), Scan (8-9) and Split (13-18, which the
+converter of onnx 1.16 forgets); where a text leaves it open, what onnxruntime computes.
 """
 
 from __future__ import annotations
@@ -246,6 +246,17 @@ def _scan(edit: Editor, node: Node, before: int) -> None:
     raise ModelError(f"node {node.name!r} (Scan) has an axis for samples, which later ones lack")
 
 
+def _split(edit: Editor, node: Node, before: int) -> None:
+    """Split without lengths told the number of parts by its outputs alone."""
+    del before
+    edit.set_attribute(node, "num_outputs", len(node.outputs))
+
+
+def _has_no_lengths(node: Node, model: Model) -> bool:
+    del model
+    return "split" not in node.attrs and (len(node.inputs) < 2 or not node.inputs[1].name)
+
+
 CHANGES: Mapping[str, Change] = {
     "Dropout": Change(12, _dropout, _has_mask),
     "GroupNormalization": Change(21, _group_normalization),
@@ -253,6 +264,7 @@ CHANGES: Mapping[str, Change] = {
     "MeanVarianceNormalization": Change(9, _mean_variance),
     "Resize": Change(11, _resize),
     "Scan": Change(9, _scan),
+    "Split": Change(18, _split, _has_no_lengths),
     "Upsample": Change(11, _upsample),
 }
 """By operator; the converter does the others, and a test holds it to that."""

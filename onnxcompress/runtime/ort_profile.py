@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 
+from onnxcompress.errors import SessionError
 from onnxcompress.leftovers import working_folder
 from onnxcompress.runtime.session import Session, SessionSettings
 
@@ -164,7 +165,11 @@ def executed_ops(source: Path | bytes) -> dict[str, int]:
 def _optimized(source: Path | bytes) -> list[onnx.NodeProto]:
     with working_folder() as folder:
         path = Path(folder, "optimized.onnx")
-        Session(source, SessionSettings(save_optimized_to=path))
+        settings = SessionSettings(save_optimized_to=path)
+        try:
+            Session(source, settings)
+        except SessionError:  # onnxruntime 1.18 can put no text beside a graph
+            Session(source, replace(settings, weights_beside=False))
         model = onnx.load(path, load_external_data=False)
     return list(_nodes(model.graph))
 

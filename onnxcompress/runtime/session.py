@@ -54,6 +54,7 @@ class SessionSettings:
         profile_to: start of the path of the profile that `Session.end_profiling` completes.
         save_optimized_to: where to write the graph that onnxruntime really runs; its weights go
             beside it, in a file of the same name with `.data` at its end.
+        weights_beside: False keeps them in the file, which then holds 2 GiB at most.
     """
 
     threads: int = 1
@@ -62,6 +63,7 @@ class SessionSettings:
     spin: bool = True
     profile_to: Path | None = None
     save_optimized_to: Path | None = None
+    weights_beside: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +234,7 @@ def _options(settings: SessionSettings) -> ort.SessionOptions:
         options.profile_file_prefix = str(settings.profile_to)
     if settings.save_optimized_to is not None:
         options.optimized_model_filepath = str(settings.save_optimized_to)
+    if settings.save_optimized_to is not None and settings.weights_beside:
         # A protobuf holds 2 GiB at most, and the graph is what readers of this file want.
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name",

@@ -111,7 +111,9 @@ def test_every_version_of_an_operator_is_the_same_or_known_to_differ(op: str) ->
 
 def test_what_is_declared_is_there() -> None:
     there = {(op, each.since_version) for op, all_ in _history().items() for each in all_}
-    assert {*HANDLED, *NOT_OURS, *((op, first) for op, first in FIRST.items())} <= there
+    declared = {*HANDLED, *NOT_OURS, *((op, first) for op, first in FIRST.items())}
+    known = defs.onnx_opset_version()  # the installed onnx may be older than the rules
+    assert {(op, since) for op, since in declared if since <= known} <= there
     assert {op for op, _ in [*HANDLED, *NOT_OURS]} | set(FIRST) <= set(_followed())
     assert not set(HANDLED) & NOT_OURS
 

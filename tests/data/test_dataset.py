@@ -19,7 +19,7 @@ def _folder(tmp_path: Path, *counts: int, labels: bool = False) -> Path:
         arrays = {"x": rows(count, start)}
         if labels:
             arrays["labels"] = np.arange(start, start + count)
-        np.savez(tmp_path / f"{number}.npz", allow_pickle=False, **arrays)
+        np.savez(tmp_path / f"{number}.npz", **arrays)
         start += count
     return tmp_path
 
@@ -196,7 +196,7 @@ def test_labels_of_outputs_are_told_apart(tmp_path: Path) -> None:
             "labels.age": np.arange(start, start + 2, dtype=np.float32)[:, None],
             "labels.kind": np.array(["cat", "dog"]),
         }
-        np.savez(tmp_path / f"{number}.npz", allow_pickle=False, **arrays)
+        np.savez(tmp_path / f"{number}.npz", **arrays)
     dataset = load_dataset(str(tmp_path), X_ONLY)
     assert not dataset.has_labels
     assert dataset.labels is None
@@ -284,7 +284,7 @@ def test_text_beside_numbers(tmp_path: Path) -> None:
 
 def test_named_labels_in_some_files_only(tmp_path: Path) -> None:
     arrays = {"x": rows(2), "labels.a": np.arange(2)}
-    np.savez(tmp_path / "0.npz", allow_pickle=False, **arrays)
+    np.savez(tmp_path / "0.npz", **arrays)
     np.savez(tmp_path / "1.npz", x=rows(2))
     with pytest.raises(DataError, match=r"1.npz: it has no array 'labels.a', while other parts"):
         load_dataset(str(tmp_path), X_ONLY)

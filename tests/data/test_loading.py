@@ -23,7 +23,7 @@ def _error(spec: object, signature: Sequence[TensorSignature] = X_ONLY) -> str:
 
 
 def _savez(path: Path, **arrays: np.ndarray) -> Path:
-    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(path, **arrays)
     return path
 
 

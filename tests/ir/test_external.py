@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcompress.errors import ModelError, OutputError
-from onnxcompress.ir import io
+from onnxcompress.ir import elements, io
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.model import Constant, Model
 from onnxcompress.ir.stored import MappedArray, PackedArray
@@ -124,7 +124,7 @@ def test_more_than_a_message_can_hold_is_refused_in_time(
 def test_packed_elements(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(-8, 8, (31, 101)).astype(ml_dtypes.int4)
     message = proto("g () => (int4[31, 101] y) { y = Identity(w) }")
-    message.graph.initializer.append(numpy_helper.from_array(values, "w"))
+    message.graph.initializer.append(elements.from_array(values, "w"))
     written = io.save(import_model(message), tmp_path / "m.onnx", external=True)
     assert written[0].stat().st_size == (31 * 101 + 1) // 2
     stored = _weight(io.load(written[1]))

@@ -31,16 +31,16 @@ def _wiring(path: Path) -> list[tuple[str, str, list[str], list[str]]]:
 
 def _stored_feeds(path: Path) -> dict[str, np.ndarray] | None:
     folder = path.parent / "test_data_set_0"
-    names = [value.name for value in onnx.load(path).graph.input]
+    inputs = onnx.load(path).graph.input
+    if not all(value.type.HasField("tensor_type") for value in inputs):
+        return None
+    names = [value.name for value in inputs]
     files = [folder / f"input_{index}.pb" for index in range(len(names))]
     if not files or not all(file.is_file() for file in files):
         return None
     feeds = {}
     for name, file in zip(names, files, strict=True):
-        stored = onnx.TensorProto.FromString(file.read_bytes())
-        if not stored.HasField("data_type"):  # a sequence
-            return None
-        feeds[name] = numpy_helper.to_array(stored)
+        feeds[name] = numpy_helper.to_array(onnx.TensorProto.FromString(file.read_bytes()))
     return feeds
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from onnxcompress.errors import OutputError
 from onnxcompress.files import check_outputs
-from onnxcompress.ir import io
+from onnxcompress.ir import elements, io
 from onnxcompress.ir.clone import clone
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.from_proto import import_model
@@ -31,7 +31,7 @@ def _large(count: int = 300_000, onnx_type: int = TensorProto.FLOAT) -> Model:
     message = proto("g (float[N] x) => (float[N] y) { y = Relu(x) }")
     dtype = np.dtype(np.float32) if onnx_type == TensorProto.FLOAT else np.dtype(ml_dtypes.int4)
     values = np.random.default_rng(0).integers(-8, 8, count).astype(dtype)
-    message.graph.initializer.append(numpy_helper.from_array(values, "w"))
+    message.graph.initializer.append(elements.from_array(values, "w"))
     return import_model(message)
 
 

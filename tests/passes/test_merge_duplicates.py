@@ -1,13 +1,14 @@
+import ml_dtypes
 import numpy as np
 import pytest
 
-from onnxcompress.ir import io
+from onnxcompress.ir import elements, io
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.pass_base import EXCLUDED, Override
 from onnxcompress.passes import MergeDuplicates
 from onnxcompress.runtime.context import RuntimeContext
-from tests.helpers import exported, ops, parse
+from tests.helpers import exported, ops, parse, proto
 
 from .support import Array, apply, apply_exact, model_of, normal, opset, reasons, stored
 
@@ -88,10 +89,14 @@ def test_every_element_type(kind: str) -> None:
 
 
 def test_int4() -> None:
-    text = """<ir_version: 10, opset_import: ["" : 21]> g () => (int8[2] y, int8[2] z)
-      <int4[2] a = {1, -2}, int4[2] b = {1, -2}, uint4[2] c = {1, 14}> {
+    text = """<ir_version: 10, opset_import: ["" : 21]> g () => (int8[2] y, int8[2] z) {
       y = Cast <to = 3> (a)  k = Cast <to = 3> (b)  l = Cast <to = 3> (c)  z = Add(k, l) }"""
-    model = parse(text)
+    message = proto(text)
+    kinds = {"a": ml_dtypes.int4, "b": ml_dtypes.int4, "c": ml_dtypes.uint4}
+    for name, kind in kinds.items():
+        codes = np.array([1, -2 if kind is ml_dtypes.int4 else 14], kind)
+        message.graph.initializer.append(elements.from_array(codes, name))
+    model = import_model(message)
     apply(MergeDuplicates(), model)
     assert sorted(stored(model)) == ["a", "c"]
 

@@ -3,8 +3,10 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from onnxcompress.ir import elements
+from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.from_proto import import_model
 from onnxcompress.ir.model import Model
 from onnxcompress.pass_manager import PassManager
@@ -57,11 +59,13 @@ def test_casts_between_the_floats_vanish_and_typed_nodes_give_float32() -> None:
     model = model_of(
         """g (float16[N, 64] x) => (float16[N, 96] y) {
           h = MatMul(x, w)  wide = Cast <to = 1> (h)  s = Softmax(wide)  n = Cast <to = 10> (s)
-          shape = Shape(n)  zeros = ConstantOfShape <value = float16[1] {2}> (shape)
+          shape = Shape(n)  zeros = ConstantOfShape(shape)
           m = Mul(n, zeros)  like = CastLike(shape, m)  total = ReduceSum(like)
           y = Add(m, total) }""",
         w=W.astype(np.float16),
     )
+    filled = next(each for each in model.graph.nodes if each.op == "ConstantOfShape")
+    Editor(model).set_attribute(filled, "value", numpy_helper.from_array(np.float16([2])))
     x = {"x": X.astype(np.float16)}
     before = outputs(model, x)["y"]
     apply(UseFloat32(), model)

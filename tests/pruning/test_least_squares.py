@@ -37,7 +37,7 @@ def _ridge_by_lstsq(
     further = np.sqrt(count * penalty) * np.eye(features, features + 1)
     left = np.vstack([np.column_stack([x, np.ones(count)]), further])
     right = np.concatenate([y, further[:, :features] @ start])
-    solution = np.linalg.lstsq(left, right)[0]
+    solution = np.linalg.lstsq(left, right, rcond=None)[0]
     return solution[:-1], solution[-1]
 
 
@@ -76,7 +76,7 @@ def test_without_an_intercept_the_bias_stays() -> None:
     fit = ridge_fit(_moments(inputs, outputs), start, support, 1e-12, intercept=False)
     np.testing.assert_array_equal(fit.bias, start.bias)
     for group, x in enumerate(inputs):
-        wanted = np.linalg.lstsq(x, outputs[group] - start.bias[group])[0].T
+        wanted = np.linalg.lstsq(x, outputs[group] - start.bias[group], rcond=None)[0].T
         np.testing.assert_allclose(fit.weights[group], wanted, rtol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_each_row_keeps_its_own_support(way: str, monkeypatch: pytest.MonkeyPatc
         chosen = support[group, output]
         ones = np.ones((60, 1))
         left = np.hstack([inputs[group][:, chosen], ones])
-        wanted = np.linalg.lstsq(left, outputs[group, :, output])[0]
+        wanted = np.linalg.lstsq(left, outputs[group, :, output], rcond=None)[0]
         np.testing.assert_allclose(fit.weights[group, output, chosen], wanted[:-1], rtol=1e-5)
         np.testing.assert_allclose(fit.bias[group, output], wanted[-1], rtol=1e-5)
 
@@ -110,7 +110,8 @@ def test_constant_inputs_are_left_out_exactly() -> None:
     np.testing.assert_array_equal(fit.weights[:, :, [1, 4]], start.weights[:, :, [1, 4]])
     live = [0, 2, 3, 5]
     for group, x in enumerate(inputs):
-        wanted = np.linalg.lstsq(np.column_stack([x[:, live], np.ones(40)]), outputs[group])[0]
+        left = np.column_stack([x[:, live], np.ones(40)])
+        wanted = np.linalg.lstsq(left, outputs[group], rcond=None)[0]
         np.testing.assert_allclose(fit.weights[group][:, live], wanted[:-1].T, rtol=1e-5)
         found = x @ fit.weights[group].T + fit.bias[group]
         np.testing.assert_allclose(found.mean(axis=0), outputs[group].mean(axis=0), rtol=1e-9)

@@ -26,7 +26,7 @@ def model(tmp_path: Path) -> Session:
 
 def _data(folder: Path, count: int, name: str = "data", **others: np.ndarray) -> str:
     x = others.pop("x", np.arange(count, dtype=np.float32)[:, None])
-    np.savez(folder / f"{name}.npz", allow_pickle=False, x=x, **others)
+    np.savez(folder / f"{name}.npz", x=x, **others)
     return str(folder / f"{name}.npz")
 
 

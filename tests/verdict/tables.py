@@ -26,7 +26,7 @@ def _export(model: Any, x: np.ndarray, folder: Path, **options: Any) -> None:
 
         made = to_onnx(model, x[:1], options=options)
     onnx.save(made, folder / "model.onnx")
-    np.savez(folder / "data.npz", allow_pickle=False, X=x)
+    np.savez(folder / "data.npz", X=x)
 
 
 def _halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -78,7 +78,7 @@ def judge(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Judge:
     """Of the pictures that nothing was calibrated on."""
     data = tmp_path_factory.mktemp("int8") / "data.npz"
     with np.load(zoo.data(NAME)) as stored:
-        np.savez(data, allow_pickle=False, images=stored["images"][CALIBRATION:])
+        np.savez(data, images=stored["images"][CALIBRATION:])
     return Judge(zoo.original(NAME), zoo.answers(NAME)[CALIBRATION:], data)
 
 
@@ -90,7 +90,7 @@ def test_int8_that_costs_detections_is_refused(
     with np.load(zoo.data(NAME)) as stored:
         pictures = stored["images"]
     quantize(zoo.original(NAME), pictures[:CALIBRATION], tmp_path / "int8.onnx")
-    np.savez(tmp_path / "data.npz", allow_pickle=False, images=pictures[CALIBRATION:])
+    np.savez(tmp_path / "data.npz", images=pictures[CALIBRATION:])
     found = answers(tmp_path / "int8.onnx", tmp_path / "data.npz")
     quality = detections.CASES[NAME].quality(judge.answers, found)
     score = judge.score(found)
