@@ -55,6 +55,8 @@ class MergeDuplicates(Pass):
         alike: dict[Hashable, list[Constant]] = defaultdict(list)
         graph_of = {node: graph for graph, node in model.nodes()}
         for constant in model.constants():
+            if not constant.size:
+                continue  # saves nothing, and onnxruntime before 1.28 loads no two Adds of one
             # onnxruntime 1.31 wants what a DequantizeLinear reads stored in the same graph.
             readers = [r for r in query.consumers(constant) if r.op == "DequantizeLinear"]
             graphs = frozenset(graph_of[reader] for reader in readers)

@@ -10,8 +10,9 @@ import pytest
 from onnxcompress.ir import io
 from onnxcompress.measure.size import file_bytes
 from onnxcompress.progress import Silent
+from onnxcompress.releases import Release
 from onnxcompress.runtime.context import RuntimeContext
-from onnxcompress.runtime.session import Session
+from onnxcompress.runtime.session import ONNXRUNTIME_VERSION, Session
 from onnxcompress.search.candidates import CLEAN_UP, Goal, traits_of
 from onnxcompress.search.draft import Draft, by_search, cleaned_up, start_of
 from onnxcompress.search.samples import load_samples
@@ -52,7 +53,10 @@ def test_candidates_are_small_and_none_is_larger(tmp_path: Path, kind: str, shar
     path, data = _files(tmp_path, kind)
     built = {name: draft.path for name, draft in _built(path, data, tmp_path).items() if draft.path}
     size = file_bytes(path)
-    assert len(built) == 8
+    four_bits = {"weights-int4", "gptq-int4"}
+    assert len(built) == (8 if four_bits <= set(built) else 6)
+    if four_bits - set(built):  # what is missing, onnxruntime is too old for
+        assert Release.parse(ONNXRUNTIME_VERSION) < Release.parse("1.19")
     assert all(file_bytes(each) < 1.02 * size for each in built.values())
     assert all(file_bytes(built[name]) < share * size for name in ("dynamic-int8", "static-int8"))
     x = {"x": np.load(data)["x"]}

@@ -42,7 +42,8 @@ def _converted(call: Call, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _target(call: Call) -> torch.dtype:
     kind = call.integer("to", onnx.TensorProto.FLOAT)
-    name = onnx.TensorProto.DataType.Name(kind)
+    named = kind in onnx.TensorProto.DataType.values()  # the installed onnx may be older
+    name = onnx.TensorProto.DataType.Name(kind) if named else f"element type {kind}"
     if kind in _SUB_BYTE:
         raise call.unsupported(f"casts to {name} are not computed")
     try:
