@@ -117,11 +117,11 @@ def _packages(subject: Fetched, work: Path, say: Callable[[str], None]) -> dict[
 
 def _write_split(subject: Subject, split: Split, folder: Path) -> dict[str, Any]:
     """Write the data files beside the model; return what the record says of them."""
-    np.savez(folder / CALIBRATION, **split.calibration.arrays())
-    np.savez(folder / TEST, **split.test.arrays())
+    np.savez(folder / CALIBRATION, **split.calibration.arrays())  # type: ignore[arg-type]
+    np.savez(folder / TEST, **split.test.arrays())  # type: ignore[arg-type]
     counts = {"calibration": len(split.calibration), "test": len(split.test)}
     if split.training is not None:
-        np.savez(folder / TRAINING, **split.training.arrays())
+        np.savez(folder / TRAINING, **split.training.arrays())  # type: ignore[arg-type]
         counts["training"] = len(split.training)
     return {
         "samples": counts,
@@ -144,7 +144,7 @@ def _write_inputs(subject: Unlabelled, inputs: Arrays | Sequence[Arrays], folder
     if len(counts) != 1:
         raise SubjectError(f"{subject.name}: sample counts differ: {sorted(counts)}")
     # Pictures as float32: a third of the bytes.
-    np.savez_compressed(folder / DATA, **inputs)
+    np.savez_compressed(folder / DATA, **inputs)  # type: ignore[arg-type]
     return counts.pop()
 
 
