@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxcompress.errors import SessionError
+from onnxcompress.errors import ResourceError, SessionError
 from onnxcompress.ir import query
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import STANDARD, Constant, Graph, Model, Node, Variable
@@ -16,6 +16,7 @@ from onnxcompress.ir.ops import CONTROL_FLOW_OPS, RANDOM_OPS
 from onnxcompress.pass_base import EXCLUDED, Context, Pass
 
 _Values = Mapping[Variable, np.ndarray]
+_Reasons = Mapping[Node, str]
 
 _NEVER = {
     **dict.fromkeys(RANDOM_OPS, "gives other values at each run"),
@@ -46,7 +47,7 @@ class FoldConstants(Pass):
     def run(self, model: Model, edit: Editor, context: Context) -> None:
         """See `Pass.run`."""
         chain = self._chain(model, edit)
-        values = _evaluate(model, chain, context)
+        values, refused = _evaluate(model, chain, context)
         inside = set(chain)
         grown = 0
         for node in reversed(chain):  # last first: what a folded node read is then unused
@@ -54,7 +55,11 @@ class FoldConstants(Pass):
             returned = any(model.is_output(output) for output in node.outputs)
             if not returned and not any(readers.values()):
                 continue
-            reason = "a graph returns its result" if returned else _unfit(node, values)
+            reason = (
+                "a graph returns its result"
+                if returned
+                else refused.get(node) or _unfit(node, values)
+            )
             if reason is None:
                 growth = _added_bytes(node, values) - _freed_bytes(model, node)
                 reason = self._over_limit(node, grown, growth)
@@ -112,30 +117,34 @@ def _added_bytes(node: Node, values: _Values) -> int:
     return sum(values[output].nbytes for output in node.outputs if output.outputs)
 
 
-def _evaluate(model: Model, chain: Sequence[Node], context: Context) -> _Values:
-    """The value of each output, as far as onnxruntime can compute it.
+def _evaluate(model: Model, chain: Sequence[Node], context: Context) -> tuple[_Values, _Reasons]:
+    """The value of each output, as far as onnxruntime can compute it, and what is too large.
 
     One graph at a time, since the branches of an If may use one name for two tensors.
     """
     graph_of = {node: graph for graph, node in model.nodes()}
     around = _enclosing(model)
     values: dict[Variable, np.ndarray] = {}
+    refused: dict[Node, str] = {}
     for graph in dict.fromkeys(graph_of[node] for node in chain):
         visible = [node for node in chain if graph_of[node] in (graph, *around[graph])]
         found: Mapping[str, np.ndarray] = {}
         try:
             found = context.evaluate(model, visible)
-        except SessionError:
+        except (SessionError, ResourceError):
             good: list[Node] = []
             for node in visible:  # one node without a kernel must not keep the others
                 try:
                     found = context.evaluate(model, [*good, node])
                 except SessionError:
                     continue
+                except ResourceError as fault:
+                    refused[node] = str(fault)
+                    continue
                 good.append(node)
         for node in visible:
             values.update((o, found[o.name]) for o in node.outputs if o.name in found)
-    return values
+    return values, refused
 
 
 def _enclosing(model: Model) -> Mapping[Graph, tuple[Graph, ...]]:

@@ -17,7 +17,10 @@ from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 import onnxcompress
 from onnxcompress.data.memory import available_bytes, machine_bytes, memory_limit
 from onnxcompress.errors import ModelError, OnnxCompressError
+from onnxcompress.pass_manager import apply_pass
+from onnxcompress.passes.fold_constants import FoldConstants
 from onnxcompress.runtime.child import module_path
+from onnxcompress.runtime.context import RuntimeContext
 
 LIMIT = 1 << 30
 OPSET = helper.make_opsetid("", 17)
@@ -244,3 +247,68 @@ def test_sparse_tensors_are_not_spread_out(tmp_path: Path) -> None:
     onnx.save(model, path)
     with pytest.raises(ModelError, match=r"'big': .* is over 2 GiB when spread out"):
         onnxcompress.load(path)
+
+
+@pytest.mark.parametrize("name", sorted(set(ATTACKS) - {"RandomNormal", "Resize"}))
+def test_what_constants_fold_to_is_counted_first(name: str, tmp_path: Path) -> None:
+    """Without any limit on the process, and without taking a gigabyte."""
+    nodes, stored = ATTACKS[name]
+    _write(tmp_path / "model.onnx", nodes, stored)
+    model = onnxcompress.load(tmp_path / "model.onnx")
+    # Not by the manager, which runs the model as it came: that is for the limit of the process.
+    edit, _ = apply_pass(FoldConstants(), model, RuntimeContext())
+    assert any(
+        re.search(r"needs [\d,]+ MiB.*, more than the [\d,]+ MiB", skip.reason)
+        for skip in edit.skips
+    )
+    assert model.weight_bytes < 64 << 20
+
+
+def test_constants_are_counted_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them is large, all together are."""
+    each = [helper.make_node("ConstantOfShape", ["n"], [f"c{at}"]) for at in range(16)]
+    total = helper.make_node("Sum", [f"c{at}" for at in range(16)], ["big"])
+    _write(tmp_path / "model.onnx", [*each, total], {"n": [1 << 18]})
+    monkeypatch.setattr("onnxcompress.runtime.evaluate.bytes_for_model", lambda _: 80 << 20)
+    model = onnxcompress.load(tmp_path / "model.onnx")
+    edit, _ = apply_pass(FoldConstants(max_growth=100.0), model, RuntimeContext())
+    told = [skip.reason for skip in edit.skips if "MiB for others" in skip.reason]
+    assert told
+    assert told[0].endswith("more than the 10 MiB that a model of this size may take")
+    assert {node.op for node in model.graph.nodes} >= {"ConstantOfShape", "Sum"}
+
+
+def test_sparse_tensors_are_counted_together(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.onnx"
+    _write(path, [helper.make_node("Sum", [f"s{at}" for at in range(64)], ["big"])])
+    model = onnx.load(path)
+    for at in range(64):
+        values = numpy_helper.from_array(np.ones(1, np.float32), f"s{at}")
+        indices = numpy_helper.from_array(np.zeros(1, np.int64))
+        model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [1 << 28]))
+    onnx.save(model, path)
+    with pytest.raises(
+        ModelError, match=r"spread out needs 1,024 MiB beside [\d,]+ MiB for others"
+    ):
+        onnxcompress.load(path)
+
+
+def test_external_bytes_that_are_named_over_and_over(tmp_path: Path) -> None:
+    (tmp_path / "data.bin").write_bytes(bytes(1 << 20))
+    path = tmp_path / "model.onnx"
+    _write(path, [helper.make_node("Sum", [f"w{at}" for at in range(512)], ["big"])])
+    for count, refused in ((2, False), (512, True)):
+        model = onnx.load(path, load_external_data=False)
+        del model.graph.initializer[:]
+        for at in range(count):
+            tensor = TensorProto(name=f"w{at}", data_type=TensorProto.FLOAT, dims=[1 << 18])
+            tensor.data_location = TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value="data.bin")
+            model.graph.initializer.append(tensor)
+        model.graph.node[0].input[:] = [f"w{at}" for at in range(count)]
+        path.write_bytes(model.SerializeToString())
+        if refused:
+            with pytest.raises(ModelError, match="over and over"):
+                onnxcompress.load(path)
+        else:  # as tied weights do
+            assert onnxcompress.load(path).weight_bytes == 2 << 20

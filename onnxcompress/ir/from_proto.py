@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import Message
 
+from onnxcompress.allowance import Allowance, bytes_for_model
 from onnxcompress.errors import ModelError
 from onnxcompress.ir import elements
 from onnxcompress.ir.external import locate
@@ -37,6 +38,9 @@ from onnxcompress.ir.to_proto import store_inside
 
 _Message = TypeVar("_Message", bound=Message)
 
+_MOST_TIMES_NAMED = 4
+_LITTLE = 64 << 20
+
 _SCALAR_CONSTANTS = {
     "value_float": np.float32,
     "value_floats": np.float32,
@@ -62,6 +66,7 @@ def import_model(proto: onnx.ModelProto, path: Path | None = None) -> Model:
     for function in proto.functions:
         for attr in (attr for node in function.node for attr in node.attribute):
             importer.read_in(attr)
+    importer.require_bounded()
     files = importer.files | ({path.resolve()} if path else set())
     model = Model(graph, _without(proto, ("graph",)), path, files, notes)
     _name_nodes(model)
@@ -74,6 +79,22 @@ class _Importer:
         self.opsets = opsets
         self.files: set[Path] = set()
         self.ir_version = ir_version
+        stored = path.stat().st_size if path and path.is_file() else 0
+        self.spread_out = Allowance(bytes_for_model(stored), ModelError)
+        self.external_bytes = 0
+
+    def require_bounded(self) -> None:
+        """Refuses a file whose bytes are named over and over, as tied weights never are.
+
+        Raises:
+            ModelError: its tensors are many times what is stored.
+        """
+        stored = sum(file.stat().st_size for file in self.files)
+        if self.external_bytes > _MOST_TIMES_NAMED * stored + _LITTLE:
+            raise ModelError(
+                f"its tensors name {self.external_bytes} bytes in external files of {stored}: the "
+                f"same ones over and over, which is refused"
+            )
 
     def graph(self, proto: onnx.GraphProto, outer: Mapping[str, Tensor]) -> Graph:
         _check_text(*(dense.name for dense in proto.initializer))
@@ -137,7 +158,14 @@ class _Importer:
         for dense in proto.initializer:
             yield self.constant(dense.name, dense)
         for sparse in proto.sparse_initializer:
-            yield _sparse(sparse)
+            yield self.sparse(sparse)
+
+    def sparse(self, proto: onnx.SparseTensorProto, name: str = "") -> Constant:
+        """A sparse tensor; whoever reads it makes it dense, so that is what is counted."""
+        constant = _sparse(proto, name)
+        needed = stored_bytes(tuple(constant.shape), constant.dtype)
+        self.spread_out.take(needed, f"sparse tensor {constant.name!r} spread out")
+        return constant
 
     def node(self, proto: onnx.NodeProto, scope: dict[str, Tensor]) -> Node:
         attrs: dict[str, onnx.AttributeProto | Graph] = {}
@@ -215,7 +243,7 @@ class _Importer:
         if attr.name == "value":
             return self.constant(name, attr.t)
         if attr.name == "sparse_value":
-            return _sparse(attr.sparse_tensor, name)
+            return self.sparse(attr.sparse_tensor, name)
         if attr.name in _SCALAR_CONSTANTS:
             value = onnx.helper.get_attribute_value(attr)
             return Constant(name, np.array(value, _SCALAR_CONSTANTS[attr.name]))
@@ -249,6 +277,7 @@ class _Importer:
             raise ModelError(f"tensor {proto.name!r}: strings cannot lie in an external file")
         place = locate(proto, self.path, stored_bytes(shape, dtype))
         self.files.add(place.path)
+        self.external_bytes += place.length
         if place.length == 0:
             return np.empty(shape, dtype)
         if dtype.name in SUB_BYTE_BITS:
