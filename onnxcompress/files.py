@@ -65,8 +65,7 @@ def written_whole(*targets: Path) -> Iterator[list[BinaryIO]]:
                 file.flush()
                 os.fsync(file.fileno())
                 file.close()
-            for draft, target in zip(drafts, targets, strict=True):
-                draft.replace(target)
+            _take_places(drafts, targets)
             for folder in {target.parent for target in targets}:
                 _sync_folder(folder)
     finally:
@@ -76,6 +75,42 @@ def written_whole(*targets: Path) -> Iterator[list[BinaryIO]]:
         for draft in drafts:
             with suppress(OSError):  # it is not there, nor is perhaps its folder
                 draft.unlink()
+
+
+def _take_places(drafts: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Moves all drafts to their targets or, where one cannot be moved, none.
+
+    A model's weights beside it must not be there without the model that names them. A second name
+    keeps what was at a target until all are in place.
+    """
+    undo: list[tuple[Path, Path | None]] = []
+    olds: list[Path | None] = []
+    try:
+        for draft, target in zip(drafts, targets, strict=True):
+            old = _second_name(target) if len(targets) > 1 and target.exists() else None
+            olds.append(old)
+            is_new = not target.exists()
+            draft.replace(target)
+            if is_new or old is not None:  # else the disk knows no second names
+                undo.append((target, old))
+    except OSError:
+        for target, old in undo:
+            target.unlink() if old is None else old.replace(target)
+        raise
+    finally:
+        for old in filter(None, olds):
+            with suppress(OSError):
+                old.unlink()
+
+
+def _second_name(path: Path) -> Path | None:
+    """Another name of a file, or None where there can be none."""
+    other = path.with_name(f"{_DRAFT}{secrets.token_hex(8)}.old")
+    try:
+        other.hardlink_to(path)
+    except OSError:
+        return None
+    return other
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

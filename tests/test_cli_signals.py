@@ -16,7 +16,8 @@ from onnxcompress.runtime.child import module_path
 # Says when the search has begun, and then waits to be ended.
 WAITING = """
 import signal, sys, time
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup pytest` has us ignore
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
+signal.signal(signal.SIGINT, signal.default_int_handler)  # and in the background
 sys.path[:] = {path}
 from onnxcompress.search import judge
 from onnxcompress import cli

@@ -1,19 +1,25 @@
 """Files are written whole or not at all, and never over what is read."""
 
+import errno
 import itertools
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
-from onnxcompress import cli
+import onnxcompress
+from onnxcompress import cli, files
 from onnxcompress.errors import OutputError
 from onnxcompress.files import check_outputs, write_text, written_whole
+from onnxcompress.ir.model import Constant
 from onnxcompress.passes import QuantizeWeights
 from onnxcompress.recipe import Recipe
+from tests.test_cli import MODEL
 
 
 def test_text_replaces_what_was_there(tmp_path: Path) -> None:
@@ -203,3 +209,75 @@ def _laid_out(folder: Path) -> dict[Path, bytes]:
         np.savez(path, x=np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32))
     (folder / "recipe.toml").write_text('[[pass]]\nname = "remove-unused"\n')
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Faulty:
+    """Makes the calls of the system by which files are written fail, at one of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
+        self.calls = 0
+        self.fails_at = fails_at
+        for owner, name in (
+            (Path, "open"),
+            (Path, "replace"),
+            (os, "fsync"),
+            (files, "hold"),
+        ):
+            monkeypatch.setattr(owner, name, self.counted(getattr(owner, name)))
+
+    def counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.count()
+            made = real(*args, **kwargs)
+            return FaultyFile(made, self) if hasattr(made, "flush") else made
+
+        return call
+
+    def count(self) -> None:
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise OSError(errno.EIO, "Input/output error")
+
+
+class FaultyFile:
+    """A file whose every call counts."""
+
+    def __init__(self, real: Any, faults: Faulty) -> None:
+        self._real, self._faults = real, faults
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._real, name)
+        return self._faults.counted(real) if name in ("write", "flush", "close") else real
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("external", [True, False])
+def test_a_fault_at_any_call_of_the_system_leaves_what_was_there(
+    external: bool, there: bool, tmp_path: Path
+) -> None:
+    """Opening, holding, writing, flushing, closing and moving, each of them in turn."""
+    old, new = onnxcompress.load(MODEL), onnxcompress.load(MODEL)
+    weight = new.graph.initializers[0]
+    new.graph.initializers[0] = Constant(weight.name, weight.values + 1)
+    path = tmp_path / "out.onnx"
+    failed = 0
+    for fails_at in range(1, 200):
+        if there:
+            onnxcompress.save(old, path, external=external)
+        before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+        with pytest.MonkeyPatch.context() as patch:
+            faults = Faulty(patch, fails_at)
+            try:
+                onnxcompress.save(new, path, external=external)
+            except OutputError as fault:
+                assert "Input/output error" in str(fault)
+            else:
+                # What comes after the move, syncing the folder, may fail unseen.
+                if faults.calls < fails_at:
+                    break
+                continue
+        failed += 1
+        assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+    assert failed >= (9 if external else 6)
+    names = {"out.onnx", "out.onnx.data"} if external else {"out.onnx"}
+    assert {each.name for each in tmp_path.iterdir()} == names

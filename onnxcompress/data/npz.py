@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -25,7 +26,10 @@ _SIZE_BYTES: Final = {(1, 0): 2, (2, 0): 4}
 _LONGEST_HEADER: Final = 10_000  # of what numpy itself parses
 _SMALL: Final = 1 << 28
 _MOST_TIMES: Final = 200
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError)
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError),
+    *(tokenize.TokenError, SyntaxError, TypeError),  # of a header that is no Python
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ def locate(tensor: onnx.TensorProto, model: Path, expected: int) -> Place:
     location = entries.get("location", "")
     if not location:
         raise ModelError(f"{where}: no location is given")
-    if "\0" in location:
+    if isinstance(location, bytes) or "\0" in location:  # bytes are no UTF-8
         raise ModelError(f"{where}: {location!r} is no file name")
     path = (model.parent / location).resolve()
     if not may_hold(model, location, path):

@@ -67,10 +67,35 @@ def import_model(proto: onnx.ModelProto, path: Path | None = None) -> Model:
         for attr in (attr for node in function.node for attr in node.attribute):
             importer.read_in(attr)
     importer.require_bounded()
+    if importer.mute:
+        notes = (*notes, f"{importer.mute} nodes without outputs were left out")
     files = importer.files | ({path.resolve()} if path else set())
     model = Model(graph, _without(proto, ("graph",)), path, files, notes)
     _name_nodes(model)
     return model
+
+
+def _check_stored(node: Node) -> None:
+    """A node whose stored tensors do not fit each other is none, and nothing can follow it.
+
+    Raises:
+        ModelError: it is one; names the node.
+    """
+    if node.op == "BatchNormalization" and node.domain in STANDARD:
+        stored = [tensor for tensor in list(node.inputs)[1:] if isinstance(tensor, Constant)]
+        if len({tuple(tensor.shape) for tensor in stored}) > 1:
+            shapes = ", ".join(str(list(tensor.shape)) for tensor in stored)
+            raise ModelError(f"node {node.name!r} ({node.op}): its stored tensors are of {shapes}")
+    if node.op not in ("Conv", "ConvTranspose") or len(node.inputs) < 2:
+        return
+    weight, groups = node.inputs[1], node.int_attr("group", 1)
+    if isinstance(weight, Constant) and (
+        groups < 1 or not weight.shape or int(weight.shape[0]) % groups
+    ):
+        raise ModelError(
+            f"node {node.name!r} ({node.op}): its {groups} groups do not divide its weight "
+            f"{weight.name!r} of shape {list(weight.shape)}"
+        )
 
 
 class _Importer:
@@ -82,6 +107,7 @@ class _Importer:
         stored = path.stat().st_size if path and path.is_file() else 0
         self.spread_out = Allowance(bytes_for_model(stored), ModelError)
         self.external_bytes = 0
+        self.mute = 0
 
     def require_bounded(self) -> None:
         """Refuses a file whose bytes are named over and over, as tied weights never are.
@@ -132,6 +158,9 @@ class _Importer:
         kept: list[onnx.NodeProto] = []
         # A node may stand before its producer in a file: all outputs exist before any node does.
         for node in proto.node:
+            if not any(node.output):  # whatever it computes, nobody can read it
+                self.mute += 1
+                continue
             lifted = None if returned.intersection(node.output) else self.lifted(node)
             if lifted is not None:
                 define(lifted, f"node {node.name!r}, Constant")
@@ -144,6 +173,8 @@ class _Importer:
         scope = {**outer, **local}
 
         nodes = [self.node(node, scope) for node in kept]
+        for made in nodes:
+            _check_stored(made)
         given = {tensor.name for tensor in inputs}
         outputs = [_output(info, scope, given | outer.keys()) for info in proto.output]
         graph = Graph(_without(proto, _GRAPH_CONTENT))
@@ -246,7 +277,12 @@ class _Importer:
             return self.sparse(attr.sparse_tensor, name)
         if attr.name in _SCALAR_CONSTANTS:
             value = onnx.helper.get_attribute_value(attr)
-            return Constant(name, np.array(value, _SCALAR_CONSTANTS[attr.name]))
+            try:
+                return Constant(name, np.array(value, _SCALAR_CONSTANTS[attr.name]))
+            except (TypeError, ValueError, OverflowError) as fault:
+                raise ModelError(
+                    f"node {node.name!r} (Constant): {attr.name!r} is of another type than its name"
+                ) from fault
         return None  # strings stay what they are
 
     def constant(self, name: str, proto: onnx.TensorProto) -> Constant:

@@ -21,6 +21,7 @@ from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.linear import Linear, stored_operand
 from onnxcompress.ir.model import Constant, Model, Node
 from onnxcompress.pass_base import Context, is_weight
+from onnxcompress.qdq.candidates import why_not_finite
 from onnxcompress.qdq.matrices import add_to_bias, to_matrices
 from onnxcompress.qdq.moments import input_moments
 from onnxcompress.students.low_rank import LowRank
@@ -146,7 +147,9 @@ def why_not(model: Model, node: Node, outermost: Collection[Node]) -> str | None
     if node not in outermost:
         return "stands in a body (If, Loop, Scan), whose tensors cannot be watched"
     other = _other_factor(model, node)
-    return None if other is None else f"is a product of low rank together with {other.name!r}"
+    if other is not None:
+        return f"is a product of low rank together with {other.name!r}"
+    return why_not_finite(weight)
 
 
 def factor(

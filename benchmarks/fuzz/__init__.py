@@ -1,0 +1,1 @@
+"""Files that nobody meant: models, data, recipes and checkpoints, changed at random."""
