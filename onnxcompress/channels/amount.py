@@ -120,9 +120,7 @@ class Amount:
         total = costs.of(measure, everything)
         rankings = []
         for group, each in found.items():
-            less = everything.copy()
-            less[group.units[0]] = False
-            saving = (total - costs.of(measure, less)) / max(total, 1)
+            saving = costs.saved(measure, group.units[0]) / max(total, 1)
             rankings.append(Ranking(group, each, steps[group], saving))
         return rankings
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxcompress.boundary import own_errors
 from onnxcompress.channels.costs import Costs, Measure
-from onnxcompress.channels.groups import Group, Groups, find_groups
+from onnxcompress.channels.groups import Group, find_groups
 from onnxcompress.data.given_shapes import Shapes, given_symbols
 from onnxcompress.data.loading import load_dataset
 from onnxcompress.errors import DataError
@@ -71,7 +71,7 @@ def inspect_groups(
         clean_up=Recipe(CLEAN_UP).dump(),
         parameters=costs.of(Measure.PARAMETERS, everything),
         macs=costs.of(Measure.MACS, everything),
-        groups=tuple(_report(groups, group, costs) for group in groups.groups),
+        groups=tuple(_report(group, costs) for group in groups.groups),
         skipped=tuple(
             UnprunableReport(
                 node=each.node.name, op=each.node.op, channels=each.channels, reason=each.reason
@@ -82,12 +82,7 @@ def inspect_groups(
     )
 
 
-def _report(groups: Groups, group: Group, costs: Costs) -> GroupReport:
-    kept = np.ones(groups.space.size, bool)
-    before = [costs.of(each, kept) for each in (Measure.PARAMETERS, Measure.MACS)]
-    kept[group.units[0]] = False
-    after = [costs.of(each, kept) for each in (Measure.PARAMETERS, Measure.MACS)]
-    parameters, macs = (b - a for b, a in zip(before, after, strict=True))
+def _report(group: Group, costs: Costs) -> GroupReport:
     return GroupReport(
         name=group.name,
         units=len(group),
@@ -97,6 +92,6 @@ def _report(groups: Groups, group: Group, costs: Costs) -> GroupReport:
             for axis in group.axes
             if isinstance(axis.tensor, Constant)
         ),
-        parameters_per_unit=parameters,
-        macs_per_unit=macs,
+        parameters_per_unit=costs.saved(Measure.PARAMETERS, group.units[0]),
+        macs_per_unit=costs.saved(Measure.MACS, group.units[0]),
     )

@@ -50,6 +50,8 @@ MOST_CHOOSING = 500
 """Samples that judge a training, again and again while it goes on."""
 
 _WATCHED_AT_ONCE = 1000
+_WATCHED_GROWTH = 8
+_WATCHED_BYTES = 128 << 20
 """Tensors whose types one run tells."""
 
 
@@ -184,10 +186,16 @@ class RuntimeContext:
         types: dict[str, TensorType] = {}
         try:
             feeds = next(self.sample(model).batches(1)).feeds
-            # Whatever is watched is held to the end of a run: all of a decoder takes gigabytes.
-            for start in range(0, len(names), _WATCHED_AT_ONCE):
-                values = watch(model, names[start : start + _WATCHED_AT_ONCE]).run(feeds)
+            # Whatever is watched is held to the end of a run: all of a decoder takes gigabytes. But
+            # each run takes a session, so where tensors are small the next one watches more.
+            start, count = 0, _WATCHED_AT_ONCE
+            while start < len(names):
+                values = watch(model, names[start : start + count]).run(feeds)
                 types |= {name: TensorType(each.dtype, each.shape) for name, each in values.items()}
+                start += count
+                each_takes = sum(value.nbytes for value in values.values()) / len(values)
+                affordable = int(_WATCHED_BYTES / max(each_takes, 1))
+                count = max(_WATCHED_AT_ONCE, min(_WATCHED_GROWTH * count, affordable))
         except (SessionError, DataError):
             if self.data is not None:
                 raise

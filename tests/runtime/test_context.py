@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +194,21 @@ def test_time_ratios_are_of_the_first_model_over_the_other(monkeypatch: pytest.M
     monkeypatch.setattr(context, "compare_latency", timed)
     assert RuntimeContext().time_ratio(long, short) == 2
     assert [sign.tolist() for sign in seen[0]] == [[-1, -1], [1, 1]]  # the other one first
+
+
+def test_a_deep_graph_takes_few_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is as long as the graph, so one for every thousand tensors would be quadratic."""
+    count = 5000
+    names = ["x", *(f"t{at}" for at in range(count - 1)), "y"]
+    body = "  ".join(f"{after} = Neg({before})" for before, after in pairwise(names))
+    model = parse(f"g (float[N, 2] x) => (float[N, 2] y) {{ {body} }}")
+    made = []
+    real = context.watch
+    monkeypatch.setattr(context, "watch", lambda *given: made.append(len(given[1])) or real(*given))
+    types = RuntimeContext().types(model)
+    assert {name: types[name].shape for name in names} == dict.fromkeys(names, (1, 2))
+    assert made == [1000, 4000]
+    monkeypatch.setattr(context, "_WATCHED_BYTES", 16_000)  # 2000 tensors of 8 bytes
+    made.clear()
+    RuntimeContext().types(model)
+    assert made == [1000, 2000, 2000]
