@@ -53,6 +53,8 @@ def as_own(fault: Exception) -> OnnxCompressError:
         return ResourceError("it nests deeper than can be followed; is it a file of this kind?")
     if isinstance(fault, OSError):
         return ResourceError(_refused(fault))
+    if isinstance(fault, ValueError) and str(fault) == "embedded null byte":
+        return ResourceError("a name of a file holds a null byte")
     return InternalError(f"internal error: {type(fault).__name__}: {fault}".splitlines()[0])
 
 

@@ -35,6 +35,7 @@ LONG = "a" * 300
         (OSError(errno.EACCES, "Permission denied", "x.bin"), ResourceError, "x.bin: Permission"),
         (OSError(errno.ENOSPC, "No space left"), ResourceError, "no space is left.*TMPDIR"),
         (IndexError("list index\nout of range"), InternalError, "^internal error: IndexError: "),
+        (ValueError("embedded null byte"), ResourceError, "holds a null byte"),
         (DataError("as it is"), DataError, "^as it is$"),
     ],
 )

@@ -83,6 +83,12 @@ def test_nodes_without_outputs_are_left_out() -> None:
         ("y = Conv <group = 3> (x, w)", {"w": (4, 2, 1, 1)}, "3 groups do not divide"),
         ("y = Conv <group = -2> (x, w)", {"w": (4, 2, 1, 1)}, "-2 groups do not divide"),
         ("y = ConvTranspose <group = 9> (x, w)", {"w": (4, 2, 1, 1)}, "9 groups do not divide"),
+        ("y = Conv(x, w)", {"w": (4, 4)}, r"'w' of shape \[4, 4\] has 2 axes"),
+        ("z = Flatten(x)  y = Gemm(z, w)", {"w": (4,)}, "has 1 axes"),
+        ("y = MatMul(x, w)", {"w": ()}, "has 0 axes"),
+        ("a = Squeeze(x)  y, h = GRU <hidden_size = 2> (a, w, w)", {"w": (6, 4)}, "has 2 axes"),
+        ("a = Transpose <perm = [0, 0]> (w)  y = Add(x, a)", {"w": (2, 2)}, r"perm=\[0, 0\]"),
+        ("y = Mul(x)", {}, "it has 1 inputs, and needs 2"),
         (
             "y = BatchNormalization(x, a, a, a, w)",
             {"a": (4,), "w": (3,)},

@@ -35,6 +35,7 @@ from onnxcompress.ir.stored import (
     stored_bytes,
 )
 from onnxcompress.ir.to_proto import store_inside
+from onnxcompress.ir.well_formed import require_well_formed
 
 _Message = TypeVar("_Message", bound=Message)
 
@@ -59,7 +60,10 @@ def import_model(proto: onnx.ModelProto, path: Path | None = None) -> Model:
     Raises:
         ModelError: a tensor's stored bytes do not fit its type and shape, or lie elsewhere.
     """
-    notes = inline_functions(proto)
+    try:
+        notes = inline_functions(proto)
+    except UnicodeDecodeError as fault:
+        raise ModelError("a name in a function is not UTF-8 text; the file is damaged") from fault
     opsets = {"" if e.domain in STANDARD else e.domain: e.version for e in proto.opset_import}
     importer = _Importer(path, proto.ir_version, opsets)
     graph = importer.graph(proto.graph, {})
@@ -73,29 +77,6 @@ def import_model(proto: onnx.ModelProto, path: Path | None = None) -> Model:
     model = Model(graph, _without(proto, ("graph",)), path, files, notes)
     _name_nodes(model)
     return model
-
-
-def _check_stored(node: Node) -> None:
-    """A node whose stored tensors do not fit each other is none, and nothing can follow it.
-
-    Raises:
-        ModelError: it is one; names the node.
-    """
-    if node.op == "BatchNormalization" and node.domain in STANDARD:
-        stored = [tensor for tensor in list(node.inputs)[1:] if isinstance(tensor, Constant)]
-        if len({tuple(tensor.shape) for tensor in stored}) > 1:
-            shapes = ", ".join(str(list(tensor.shape)) for tensor in stored)
-            raise ModelError(f"node {node.name!r} ({node.op}): its stored tensors are of {shapes}")
-    if node.op not in ("Conv", "ConvTranspose") or len(node.inputs) < 2:
-        return
-    weight, groups = node.inputs[1], node.int_attr("group", 1)
-    if isinstance(weight, Constant) and (
-        groups < 1 or not weight.shape or int(weight.shape[0]) % groups
-    ):
-        raise ModelError(
-            f"node {node.name!r} ({node.op}): its {groups} groups do not divide its weight "
-            f"{weight.name!r} of shape {list(weight.shape)}"
-        )
 
 
 class _Importer:
@@ -174,7 +155,7 @@ class _Importer:
 
         nodes = [self.node(node, scope) for node in kept]
         for made in nodes:
-            _check_stored(made)
+            require_well_formed(made, self.opsets.get("", 1))
         given = {tensor.name for tensor in inputs}
         outputs = [_output(info, scope, given | outer.keys()) for info in proto.output]
         graph = Graph(_without(proto, _GRAPH_CONTENT))

@@ -58,6 +58,8 @@ def read_sensitivity(path: str | os.PathLike[str]) -> SensitivityReport:
         raise DataError(f"{path}: cannot be read: {fault.strerror}") from fault
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise DataError(f"{path}: not a sensitivity report ({fault}); {how}") from fault
+    if report.file_bytes < 1:
+        raise DataError(f"{path}: says that the model has {report.file_bytes} bytes; {how}")
     if report.schema_version != SCHEMA_VERSION:
         raise DataError(
             f"{path}: a report of version {report.schema_version}, not {SCHEMA_VERSION}; {how}"
