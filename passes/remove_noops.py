@@ -45,6 +45,8 @@ class RemoveNoOps(Pass):
         candidates = query.nodes(model, {*_CHECKS, *_MERGES})
         scene = _Scene(model, context)
         for node in candidates:
+            if not node.inputs:  # it went with one before it
+                continue
             verdict = _CHECKS[node.op](node, scene) if node.op in _CHECKS else None
             reason = verdict if isinstance(verdict, str) else None
             if self.at(node) is None:

@@ -84,7 +84,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
-    except (zipfile.BadZipFile, OSError, ValueError) as fault:
+    except _BROKEN as fault:
         raise DataError(f"{path}: {_why_no_archive(path, fault)}") from fault
     with archive:
         yield archive

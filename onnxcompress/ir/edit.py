@@ -199,7 +199,8 @@ class Editor:
 
     def set_attribute(self, node: Node, name: str, value: Attribute) -> None:
         """Sets an attribute."""
-        node.attrs[name] = onnx.helper.make_attribute(name, value)
+        kind = onnx.AttributeProto.INTS if value == [] else None  # which onnx cannot guess
+        node.attrs[name] = onnx.helper.make_attribute(name, value, attr_type=kind)
         self._record(Action.CHANGED, node, f"{name} = {value}")
 
     def redirect(self, old: Variable, new: Tensor, *, keep: Collection[Node] = ()) -> None:

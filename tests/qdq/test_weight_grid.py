@@ -15,7 +15,7 @@ from onnxcompress.target import INT8_TRAITS, Target
 from tests.helpers import node, parse
 
 NODES = parse(
-    """g (float[1, 8, 9, 9] x) => (float[1, 4] g) <float[1] w = {0}> {
+    """g (float[1, 8, 9, 9] x, float w) => (float[1, 4] g) {
       [dense] a = Conv(x, w)  [grouped] b = Conv <group = 2> (x, w)
       [depthwise] c = Conv <group = 8> (x, w)
       [gemm] d = Gemm(x, w)  [transposed] e = Gemm <transB = 1> (x, w)
