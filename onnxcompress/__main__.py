@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from onnxcompress.cli_streams import hold_descriptors
 from onnxcompress.supervisor import supervised
+
+_INTERRUPTED: Final = 130
 
 
 def main() -> NoReturn:
@@ -16,8 +18,11 @@ def main() -> NoReturn:
 
 
 def _work() -> int:
-    from onnxcompress.cli import run  # here, so that the process that watches loads nothing of it
-
+    try:
+        from onnxcompress.cli import run  # here, so that who watches loads nothing of it
+    except KeyboardInterrupt:
+        print("onnxcompress: interrupted", file=sys.stderr)
+        return _INTERRUPTED
     return run()
 
 

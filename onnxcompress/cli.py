@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from onnxcompress.boundary import as_own
+from onnxcompress.api_errors import as_own
 from onnxcompress.channels.inspection import inspect_groups
 from onnxcompress.cli_arguments import parse_bits, parse_positive, parse_release, parse_size
 from onnxcompress.cli_files import check_files

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from onnxcompress.boundary import own_errors
+from onnxcompress.api_errors import own_errors
 from onnxcompress.errors import OutputError
 from onnxcompress.progress import Progress
 from onnxcompress.report.json import write_json

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from onnxcompress.boundary import own_errors
+from onnxcompress.api_errors import own_errors
 from onnxcompress.data.given_shapes import Shapes, given_symbols
 from onnxcompress.errors import DataError, SessionError
 from onnxcompress.ir import io

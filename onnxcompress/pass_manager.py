@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
-from onnxcompress.boundary import as_own, own_errors
+from onnxcompress.api_errors import as_own, own_errors
 from onnxcompress.clean import remove_unused
 from onnxcompress.errors import ModelError, OnnxCompressError, PassError
 from onnxcompress.ir import query

@@ -25,7 +25,7 @@ from typing import Any
 import tomlkit
 from tomlkit.items import AoT
 
-from onnxcompress.boundary import own_errors
+from onnxcompress.api_errors import own_errors
 from onnxcompress.errors import RecipeError
 from onnxcompress.files import write_text
 from onnxcompress.pass_base import Override, Pass

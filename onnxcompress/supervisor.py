@@ -21,6 +21,7 @@ from onnxcompress.watching import Board, be_watched
 
 _ERROR: Final = 1
 _LOOK_EVERY_SECONDS: Final = 0.25
+_FIRST_OF_SIGNALS: Final = 128
 _PASSED_ON: Final = ("SIGTERM", "SIGHUP")
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -32,7 +33,8 @@ def supervised(work: Callable[[], int]) -> int:
         work: what to do; it returns an exit code, or raises SystemExit.
 
     Returns:
-        Its exit code; 1 where it crashed, was killed or overran, which is told on standard error.
+        Its exit code; 128 and the signal's number where one asked it to end; 1 where it crashed,
+        was killed or overran. What is no exit code of its own is told on standard error.
     """
     board = Board()
     if not hasattr(os, "fork"):
@@ -67,7 +69,16 @@ def _watch(child: int, alive: int, board: Board) -> int:
             os.waitpid(child, 0)
             return _failed(told)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code if code >= 0 else _failed(_crash(-code, board))
+    if code >= 0:
+        return code
+    if -code in _asking_for_an_end():  # it came before the work could heed it
+        print(f"onnxcompress: ended by {signal.Signals(-code).name}", file=sys.stderr)
+        return _FIRST_OF_SIGNALS - code
+    return _failed(_crash(-code, board))
+
+
+def _asking_for_an_end() -> set[int]:
+    return {getattr(signal, name) for name in (*_PASSED_ON, "SIGINT")}
 
 
 def _overrun(board: Board) -> str:

@@ -54,6 +54,7 @@ def ended(work: str) -> tuple[int, str]:
     [
         ("return 3", 3, ""),
         ("sys.exit(2)", 2, ""),
+        ("os.kill(os.getpid(), signal.SIGTERM)", 143, "onnxcompress: ended by SIGTERM\n"),
         ("os.abort()", 1, "onnxcompress: error: the process was ended by SIGABRT\n"),
         (
             "watching.Step('loading m.onnx').__enter__(); os.kill(os.getpid(), signal.SIGSEGV)",

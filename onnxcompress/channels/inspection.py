@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxcompress.boundary import own_errors
+from onnxcompress.api_errors import own_errors
 from onnxcompress.channels.costs import Costs, Measure
 from onnxcompress.channels.groups import Group, find_groups
 from onnxcompress.data.given_shapes import Shapes, given_symbols

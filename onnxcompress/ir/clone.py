@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx
 
 from onnxcompress.ir.model import Constant, Graph, Model, Node, Tensor, Variable
@@ -18,6 +20,12 @@ def clone(model: Model) -> Model:
     return Model(_clone_graph(model.graph, {}), envelope, model.path, model.files, model.notes)
 
 
+def rewired(node: Node, copy: Callable[[Tensor], Tensor]) -> Node:
+    """A node like this one, of the tensors that stand for its own; graphs in it are shared."""
+    inputs, outputs = ([copy(each) for each in side] for side in (node.inputs, node.outputs))
+    return Node(node.op, node.name, dict(node.attrs), inputs, outputs, node.domain, node.envelope)
+
+
 def _clone_graph(graph: Graph, tensors: dict[Tensor, Tensor]) -> Graph:
     def copy(tensor: Tensor) -> Tensor:
         if tensor not in tensors:
@@ -29,15 +37,11 @@ def _clone_graph(graph: Graph, tensors: dict[Tensor, Tensor]) -> Graph:
     result.initializers = [copy(constant) for constant in graph.initializers]
     result.defaults = {name: _clone_tensor(value) for name, value in graph.defaults.items()}
     for node in graph.nodes:
-        attrs = {
-            name: _clone_graph(value, tensors) if isinstance(value, Graph) else value
-            for name, value in node.attrs.items()
-        }
-        inputs = [copy(tensor) for tensor in node.inputs]
-        outputs = [copy(tensor) for tensor in node.outputs]
-        result.nodes.append(
-            Node(node.op, node.name, attrs, inputs, outputs, node.domain, node.envelope)
-        )
+        made = rewired(node, copy)
+        for name, value in node.attrs.items():
+            if isinstance(value, Graph):
+                made.attrs[name] = _clone_graph(value, tensors)
+        result.nodes.append(made)
     result.outputs = [copy(tensor) for tensor in graph.outputs]
     return result
 

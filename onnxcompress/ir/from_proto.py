@@ -39,7 +39,7 @@ from onnxcompress.ir.well_formed import require_well_formed
 
 _Message = TypeVar("_Message", bound=Message)
 
-_MOST_TIMES_NAMED = 4
+_MOST_TIMES_NAMED = 16  # layers that share their weights name them once each
 _LITTLE = 64 << 20
 
 _SCALAR_CONSTANTS = {
@@ -91,7 +91,7 @@ class _Importer:
         self.mute = 0
 
     def require_bounded(self) -> None:
-        """Refuses a file whose bytes are named over and over, as tied weights never are.
+        """Refuses files whose bytes are named over and over, far more often than tied weights are.
 
         Raises:
             ModelError: its tensors are many times what is stored.

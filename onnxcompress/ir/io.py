@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
-from onnxcompress.boundary import own_errors
+from onnxcompress.api_errors import own_errors
 from onnxcompress.errors import ModelError, OutputError
 from onnxcompress.files import written_whole
 from onnxcompress.ir import elements

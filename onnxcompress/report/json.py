@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from onnxcompress.boundary import own_errors
+from onnxcompress.api_errors import own_errors
 from onnxcompress.errors import DataError
 from onnxcompress.files import write_text
 from onnxcompress.report.groups_schema import GroupsReport

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
+from onnxcompress.ir.clone import rewired
 from onnxcompress.ir.model import Constant, Graph, Model, Node, Tensor, Variable
 
 
@@ -27,7 +28,6 @@ def part_of(
             all.
     """
     copies: dict[Tensor, Tensor] = {}
-
     graph = Graph(onnx.GraphProto(name="constants"))
 
     def copy(tensor: Tensor) -> Tensor:
@@ -38,18 +38,7 @@ def part_of(
         return copies[tensor]
 
     for node in nodes:
-        inputs, outputs = map(copy, node.inputs), map(copy, node.outputs)
-        graph.nodes.append(
-            Node(
-                node.op,
-                node.name,
-                node.attrs,
-                list(inputs),
-                list(outputs),
-                node.domain,
-                node.envelope,
-            )
-        )
+        graph.nodes.append(rewired(node, copy))
         graph.outputs += [copies[output] for output in node.outputs if output.name]
     return Model(graph, model.envelope)
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from onnxcompress.boundary import out_of_memory
+from onnxcompress.api_errors import out_of_memory
 from onnxcompress.errors import SessionError
 from onnxcompress.ir import elements
 from onnxcompress.watching import Step

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from onnxcompress.boundary import own_errors
+from onnxcompress.api_errors import own_errors
 from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.judging.question import Judged
 from onnxcompress.measure.bootstrap import CONFIDENCE

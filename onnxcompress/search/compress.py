@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from onnxcompress.boundary import own_errors
+from onnxcompress.api_errors import own_errors
 from onnxcompress.budget import Budget
 from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.data.splitting import Shares

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxcompress.boundary import own_errors
+from onnxcompress.api_errors import own_errors
 from onnxcompress.data.dataset import Dataset
 from onnxcompress.data.given_shapes import Shapes
 from onnxcompress.data.splitting import Shares

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxcompress.api_errors import own_errors
 from onnxcompress.errors import OnnxCompressError, RecipeError
 from onnxcompress.pass_base import Override, Pass
 from onnxcompress.recipe import Recipe
@@ -62,6 +63,7 @@ class _Choice:
     bytes: int
 
 
+@own_errors
 def assign(
     report: SensitivityReport, *, max_bytes: int | None = None, min_sqnr: float | None = None
 ) -> Assignment:
@@ -74,10 +76,11 @@ def assign(
 
     Raises:
         RecipeError: no choice keeps the budget, or the float model does; tells what can be reached.
+            Or not one of the two was given.
         OnnxCompressError: SciPy, which solves it, is not installed.
     """
     if (max_bytes is None) == (min_sqnr is None):
-        raise ValueError("give max_bytes or min_sqnr, one of the two")
+        raise RecipeError("give max_bytes or min_sqnr, one of the two")
     choices = _choices(report)
     noise = np.array([each.noise for each in choices])
     size = np.array([float(each.bytes) for each in choices])

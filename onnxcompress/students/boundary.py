@@ -10,7 +10,7 @@ import onnx
 
 from onnxcompress.errors import ModelError
 from onnxcompress.ir import query
-from onnxcompress.ir.clone import clone
+from onnxcompress.ir.clone import clone, rewired
 from onnxcompress.ir.edit import Editor
 from onnxcompress.ir.model import STANDARD, Constant, Graph, Model, Node, Tensor, Variable
 from onnxcompress.ir.names import is_meant
@@ -46,18 +46,7 @@ class Boundary:
         graph = Graph(onnx.GraphProto(name="part"))
         graph.inputs = [_variable(copy(tensor)) for tensor in self.inputs]
         for node in self.nodes:
-            inputs, outputs = map(copy, node.inputs), map(copy, node.outputs)
-            graph.nodes.append(
-                Node(
-                    node.op,
-                    node.name,
-                    node.attrs,
-                    list(inputs),
-                    list(outputs),
-                    node.domain,
-                    node.envelope,
-                )
-            )
+            graph.nodes.append(rewired(node, copy))
         graph.outputs = [copy(tensor) for tensor in self.outputs]
         envelope = onnx.ModelProto()
         envelope.CopyFrom(model.envelope)

@@ -193,7 +193,7 @@ def test_the_recipe_keeps_the_size_and_the_error_that_were_expected(
 
 
 def test_one_budget_is_wanted() -> None:
-    with pytest.raises(ValueError, match="one of the two"):
+    with pytest.raises(RecipeError, match="one of the two"):
         assign(random_report(0))
 
 

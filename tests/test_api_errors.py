@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import onnxcompress
-from onnxcompress.boundary import as_own, own_errors
+from onnxcompress.api_errors import as_own, own_errors
 from onnxcompress.errors import (
     DataError,
     InternalError,
